@@ -1,0 +1,243 @@
+"""From a spec to what will run: the search algorithm and the shape of the sweep.
+
+This is the only module that speaks both vocabularies, the polyaxonfile's (``max_iter``, ``eta``, matrix) and the
+field's (``max_resource``, ``reduction_factor``, search space). A plan is plain data: the DAG builder, the command
+line and the docs read it, and nothing here runs anything.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, assert_never
+
+from attrs import frozen
+
+from airflow_hptuning.errors import UnsupportedError
+from airflow_hptuning.polyaxonfile.spec import (
+    BayesianSpec,
+    GridSearchSpec,
+    HyperbandSpec,
+    RandomSearchSpec,
+    SweepSpec,
+)
+from airflow_hptuning.search.grid_search import GridSearch
+from airflow_hptuning.search.hyperband import Bracket, Hyperband
+from airflow_hptuning.search.random_search import RandomSearch
+from airflow_hptuning.trials import ActiveTrial, CompletedTrial, Metric, Params, TrialState
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from airflow_hptuning.search.base import SearchAlgorithm
+    from airflow_hptuning.space.parameters import Parameter
+
+MAX_MAP_LENGTH = 1024
+"""Airflow's default of ``[core] max_map_length``: the longest list that a task may hand to a mapped one."""
+
+SHOWN_CONFIGS = 1000
+"""How many configs a plan lists."""
+
+SHOWN_VALUES = 1000
+"""How many values of one parameter a plan lists."""
+
+
+@frozen
+class Batch:
+    """Trials of a grid or random sweep that are mapped together.
+
+    Attributes:
+        first: Number of the first trial.
+        size: How many trials; at most Airflow's ``max_map_length``.
+    """
+
+    first: int
+    size: int
+
+
+@frozen
+class SweepPlan:
+    """The shape of a sweep, before anything runs.
+
+    Attributes:
+        dag_id: Id of the DAG.
+        search: ``grid``, ``random``, ``hyperband`` or ``bo``.
+        trials: How many trials at most.
+        concurrency: How many of them at once.
+        batches: Mapped groups of a grid or random sweep; empty for the others.
+        brackets: Brackets of Hyperband, deepest first; empty for the others.
+        initial: Size of the initial design (Bayesian optimisation), else 0.
+        iterations: Model-based trials after it (Bayesian optimisation), else 0.
+        build: Whether a build task comes first.
+    """
+
+    dag_id: str
+    search: str
+    trials: int
+    concurrency: int
+    batches: tuple[Batch, ...] = ()
+    brackets: tuple[Bracket, ...] = ()
+    initial: int = 0
+    iterations: int = 0
+    build: bool = False
+
+    @property
+    def tasks(self) -> int:
+        """How many task instances Airflow will schedule: trials, and the tasks that suggest, halve and collect."""
+        rungs = sum(len(bracket.rungs) for bracket in self.brackets)
+        suggestions = len(self.batches) + len(self.brackets) + (1 if self.initial else 0) + self.iterations
+        return self.trials + suggestions + rungs + int(self.build) + 1
+
+
+def dag_id_of(spec: SweepSpec) -> str:
+    """Return the DAG id of a sweep: ``airflow.dag_id``, else the file's name, else the sweep's."""
+    if spec.airflow.dag_id:
+        return spec.airflow.dag_id
+    stem = Path(spec.path).stem if spec.path else (spec.name or "sweep")
+    return re.sub(r"[^A-Za-z0-9_.-]+", "_", stem) or "sweep"
+
+
+def algorithm_of(spec: SweepSpec, seed: int | str) -> SearchAlgorithm:
+    """Build the search algorithm of a sweep.
+
+    Args:
+        spec: The sweep.
+        seed: Seed to use when the file gives none, such as the run's id: a repeated task must suggest the same.
+    """
+    seed = seed if spec.seed is None else spec.seed
+    settings = spec.algorithm
+    match settings:
+        case GridSearchSpec():
+            return GridSearch(spec.space, settings.n_experiments)
+        case RandomSearchSpec():
+            return RandomSearch(spec.space, settings.n_experiments, seed)
+        case HyperbandSpec():
+            return Hyperband(
+                spec.space,
+                max_resource=settings.max_iter,
+                reduction_factor=settings.eta,
+                resource_type=settings.resource.type,
+                metric=Metric(settings.metric.name, settings.metric.optimization),
+                seed=seed,
+            )
+        case BayesianSpec():
+            raise UnsupportedError("Bayesian optimisation is parsed and planned, but not run by this version")
+        case _:
+            assert_never(settings)
+
+
+def plan(spec: SweepSpec, *, max_map_length: int = MAX_MAP_LENGTH) -> SweepPlan:
+    """Return what a sweep will run.
+
+    Args:
+        spec: The sweep.
+        max_map_length: Airflow's ``[core] max_map_length``; longer searches are split into batches.
+    """
+    settings = spec.algorithm
+    common: dict[str, Any] = {
+        "dag_id": dag_id_of(spec),
+        "search": spec.search,
+        "concurrency": spec.concurrency,
+        "build": bool(spec.build and spec.build.build_steps),
+    }
+    if isinstance(settings, BayesianSpec):
+        total = settings.n_initial_trials + settings.n_iterations
+        distinct = spec.space.n_distinct
+        total = total if distinct is None else min(total, distinct)
+        initial = min(settings.n_initial_trials, total)
+        return SweepPlan(**common, trials=total, initial=initial, iterations=total - initial)
+    algorithm = algorithm_of(spec, seed=0)
+    if isinstance(algorithm, Hyperband):
+        trials = sum(rung.trials for bracket in algorithm.brackets for rung in bracket.rungs)
+        return SweepPlan(**common, trials=trials, brackets=algorithm.brackets)
+    if isinstance(algorithm, (GridSearch, RandomSearch)):
+        starts = range(0, algorithm.total, max_map_length)
+        batches = tuple(Batch(first, min(max_map_length, algorithm.total - first)) for first in starts)
+        return SweepPlan(**common, trials=algorithm.total, batches=batches)
+    raise UnsupportedError(f"cannot plan {spec.search}")
+
+
+def describe(spec: SweepSpec) -> dict[str, Any]:
+    """Return the plan of a sweep as the command line prints it with ``--output json``; the shape is stable."""
+    shape = plan(spec)
+    return {
+        "dag_id": shape.dag_id,
+        "search": shape.search,
+        "trials": shape.trials,
+        "concurrency": shape.concurrency,
+        "parameters": [_describe_parameter(parameter) for parameter in spec.space.parameters],
+        "configs": _configs(spec),
+        "brackets": [
+            {
+                "bracket": bracket.bracket,
+                "rungs": [
+                    {"rung": rung.rung, "trials": rung.trials, "resource": rung.resource} for rung in bracket.rungs
+                ],
+            }
+            for bracket in shape.brackets
+        ],
+        "iterations": shape.iterations,
+        "tasks": shape.tasks,
+        "warnings": [str(problem) for problem in spec.warnings],
+    }
+
+
+def _describe_parameter(parameter: Parameter) -> dict[str, Any]:
+    values = None if parameter.size is None else list(islice(parameter.values(), SHOWN_VALUES))
+    return {
+        "name": parameter.name,
+        "kind": parameter.kind,
+        "size": parameter.size,
+        "values": values,
+        "low": parameter.low,
+        "high": parameter.high,
+        "scale": parameter.scale,
+    }
+
+
+def _configs(spec: SweepSpec) -> list[dict[str, Any]]:
+    """The configs that are known before the run: those of a grid, and of a random search with a seed."""
+    if spec.search == "grid" or (spec.search == "random" and spec.seed is not None):
+        algorithm = algorithm_of(spec, seed=0)
+        if isinstance(algorithm, (GridSearch, RandomSearch)):
+            return [dict(suggestion.params) for suggestion in algorithm.suggestions(0, SHOWN_CONFIGS)]
+    return []
+
+
+def suggest(spec: SweepSpec, trials: Sequence[Mapping[str, Any]], n: int = 1) -> list[dict[str, Any]]:
+    """Suggest the next configs of a sweep, without Airflow.
+
+    Args:
+        spec: The sweep.
+        trials: What is known of earlier trials: mappings with ``params``, ``state`` (default ``succeeded``) and
+            ``metrics``; as ``TrialRecord.to_json`` writes them, or less. Running ones count as pending points.
+        n: How many configs.
+
+    Returns:
+        Up to ``n`` configs; fewer when the search is at its end.
+    """
+    objective = spec.objective
+    finished: list[CompletedTrial] = []
+    active: list[ActiveTrial] = []
+    for number, trial in enumerate(trials):
+        state = TrialState(trial.get("state", TrialState.SUCCEEDED))
+        params: Params = trial["params"]
+        trial_number = trial.get("trial", number)
+        if not state.is_finished:
+            active.append(ActiveTrial(trial_number, params))
+            continue
+        value = (trial.get("metrics") or {}).get(objective.name) if objective else None
+        finished.append(
+            CompletedTrial(
+                trial_number,
+                params,
+                value,
+                state,
+                trial.get("resource"),
+                trial.get("bracket"),
+                trial.get("rung"),
+            )
+        )
+    algorithm = algorithm_of(spec, seed=spec.digest)
+    return [dict(suggestion.params) for suggestion in algorithm.suggest(finished, active, n)]

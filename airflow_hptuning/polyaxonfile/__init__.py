@@ -1,0 +1,1 @@
+"""The polyaxonfile: the only place for Polyaxon's words."""

@@ -1,0 +1,114 @@
+"""Read polyaxonfiles: text → tree → migrated tree → validated document → `SweepSpec`, with all problems at once."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pydantic import ValidationError
+
+from airflow_hptuning.errors import PolyaxonfileError, Problem, Severity
+from airflow_hptuning.polyaxonfile import checks
+from airflow_hptuning.polyaxonfile.migration import migrate
+from airflow_hptuning.polyaxonfile.reader import read
+from airflow_hptuning.polyaxonfile.report import Report, explain
+from airflow_hptuning.polyaxonfile.spec import Polyaxonfile, SweepSpec
+from airflow_hptuning.polyaxonfile.writer import to_yaml
+
+if TYPE_CHECKING:
+    from airflow_hptuning.space.search_space import SearchSpace
+
+__all__ = ["dump", "find_problems", "is_polyaxonfile", "load_spec", "parse_text"]
+
+
+def load_spec(source: str | os.PathLike[str] | bytes, *, name: str | None = None) -> SweepSpec:
+    """Read a polyaxonfile.
+
+    Args:
+        source: Path of the file, or its text (bytes, or a text of several lines or that names no file).
+        name: What to call it in problems instead of the path.
+
+    Raises:
+        PolyaxonfileError: The file cannot be read or is wrong; it carries all problems.
+    """
+    if isinstance(source, bytes) or (isinstance(source, str) and _is_text(source)):
+        return parse_text(source, file=name or "<text>")
+    return _parse(_bytes_of(source), file=name or os.fspath(source), path=os.fspath(source))
+
+
+def parse_text(text: str | bytes, *, file: str = "<text>") -> SweepSpec:
+    """Read the text of a polyaxonfile.
+
+    Args:
+        text: The text, or its bytes.
+        file: What to call it in problems.
+
+    Raises:
+        PolyaxonfileError: The text is wrong; it carries all problems.
+    """
+    return _parse(text, file=file, path=None)
+
+
+def find_problems(path: str | os.PathLike[str]) -> list[Problem]:
+    """Return all errors and warnings of a file, in its order."""
+    try:
+        return list(load_spec(Path(path)).warnings)
+    except PolyaxonfileError as error:
+        return list(error.problems)
+
+
+_KIND = re.compile(r"""^[ \t{,]*["']?kind["']?[ \t]*:[ \t]*["']?group\b""", re.MULTILINE)
+_SEARCH = re.compile(r"""^[ \t{,]*["']?(?:hptuning|settings)["']?[ \t]*:""", re.MULTILINE)
+_JSON_KIND = re.compile(r'"kind"\s*:\s*"group"')
+_JSON_SEARCH = re.compile(r'"(?:hptuning|settings)"\s*:')
+
+
+def is_polyaxonfile(data: bytes | str) -> bool:
+    """Whether a text looks like a polyaxonfile of a sweep, without parsing it.
+
+    It does if it says ``kind: group`` and has a section ``hptuning`` (or ``settings``, its name in 2018).
+    """
+    text = data if isinstance(data, str) else data.decode("utf-8", errors="replace")
+    if text.lstrip("\ufeff \t\r\n").startswith("{"):
+        return bool(_JSON_KIND.search(text) and _JSON_SEARCH.search(text))
+    return bool(_KIND.search(text) and _SEARCH.search(text))
+
+
+def dump(spec: SweepSpec) -> str:
+    """Return a spec as the text of a polyaxonfile in today's spelling; parsing it gives an equal spec."""
+    return to_yaml(spec.document)
+
+
+def _is_text(source: str) -> bool:
+    return "\n" in source or "\0" in source or (":" in source and not Path(source).exists())
+
+
+def _bytes_of(path: str | os.PathLike[str]) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        message = f"the file cannot be read: {error.strerror or error}"
+        problem = Problem(os.fspath(path), 0, 0, "", Severity.ERROR, message)
+        raise PolyaxonfileError([problem]) from error
+
+
+def _parse(text: str | bytes, *, file: str, path: str | None) -> SweepSpec:
+    document = read(text, file=file)
+    report = Report(document)
+    checks.check_kind(report)
+    report.raise_errors()
+    report.document = migrate(report)
+    tree = report.document.root.plain()
+    space = checks.build_space(tree, report)
+    checks.render_constants(tree, space, report)
+    model = _validate(tree, report)
+    checks.check_numbers(model, tree, report)
+    params = checks.check_params(tree, model, space, report)
+    checks.check_templates(tree, params, space, report)
+    if model is not None and space is not None:
+        checks.check_search(model, space, report)
+    report.raise_errors()
+    return _spec(model, space, params, report, path)

@@ -1,0 +1,1 @@
+"""Runners: what runs the command of a trial, and what became of it."""

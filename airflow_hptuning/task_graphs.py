@@ -1,0 +1,187 @@
+"""The tasks of a sweep, for each search algorithm: what the graph in the UI shows.
+
+Grid and random search are ``suggest`` → mapped ``trial`` → ``collect``. Hyperband has a group per bracket, side by
+side, and in it a group per rung. ``collect`` comes after every trial, whatever happened.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import TaskGroup, TriggerRule
+from attrs import define, field
+
+from airflow_hptuning.operators.build import BuildEnvironmentOperator
+from airflow_hptuning.operators.collect import CollectOperator
+from airflow_hptuning.operators.halving import HalvingOperator, SuggestRungOperator
+from airflow_hptuning.operators.suggest import SuggestOperator
+from airflow_hptuning.operators.trial import LocalTrialOperator
+
+if TYPE_CHECKING:
+    from airflow.sdk import BaseOperator
+    from airflow.sdk.definitions.mappedoperator import MappedOperator
+
+    from airflow_hptuning.operators.sweep import Sweep
+    from airflow_hptuning.planning import SweepPlan
+    from airflow_hptuning.search.hyperband import Bracket, Rung
+
+POOL_PREFIX = "hptuning__"
+"""Pools of this name belong to one sweep; the plugin creates and resizes them."""
+
+INFRASTRUCTURE_RETRIES = 2
+"""How often a trial is retried that failed through no fault of its own, where the file does not say."""
+
+
+@define
+class SweepTasks:
+    """Builds the tasks of one sweep inside the current DAG.
+
+    Attributes:
+        sweep: The sweep.
+        shape: Its plan.
+        max_map_length: The longest list that a task may hand to a mapped one.
+        pairs: Id of each task that suggests, with the id of the mapped task of its trials.
+        trials: All mapped trial tasks.
+    """
+
+    sweep: Sweep
+    shape: SweepPlan
+    max_map_length: int
+    pairs: list[tuple[str, str]] = field(factory=list)
+    trials: list[MappedOperator] = field(factory=list)
+    build: BuildEnvironmentOperator | None = None
+
+    def add(self) -> None:
+        """Add all tasks to the DAG of the context."""
+        if self.shape.build:
+            self.build = BuildEnvironmentOperator(task_id="build", sweep=self.sweep)
+        if self.shape.brackets:
+            for bracket in self.shape.brackets:
+                self._bracket(bracket)
+        else:
+            self._batches()
+        collect = CollectOperator(
+            task_id="collect",
+            sweep=self.sweep,
+            pairs=self.pairs,
+            trigger_rule=TriggerRule.ALL_DONE,
+            retries=0,
+        )
+        self.trials >> collect
+        collect.dag.add_result(collect.output)
+
+    def _batches(self) -> None:
+        """Grid and random search: suggest → trials, once for every list that Airflow can map over."""
+        for number, batch in enumerate(self.shape.batches):
+            group = None if len(self.shape.batches) == 1 else TaskGroup(f"batch_{number:03d}")
+            suggest = SuggestOperator(
+                task_id="suggest", sweep=self.sweep, first=batch.first, count=batch.size, task_group=group
+            )
+            self._first(suggest)
+            # Earlier batches first.
+            self._trials(suggest, group, priority=len(self.shape.batches) - number)
+
+    def _bracket(self, bracket: Bracket) -> None:
+        """One bracket of Hyperband: rungs one after the other, each halved into the next."""
+        last = len(bracket.rungs) - 1
+        halvings: list[HalvingOperator] = []
+        with TaskGroup(f"bracket_{bracket.bracket}"):
+            sources: list[BaseOperator] = []
+            for position, rung in enumerate(bracket.rungs):
+                with TaskGroup(f"rung_{rung.rung}") as group:
+                    if position == 0 or rung.trials > self.max_map_length:
+                        sources = self._rung_sources(bracket, rung, group, halvings)
+                    # Deeper brackets are longer chains, so theirs go first.
+                    trials = [
+                        self._trials(source, group, priority=bracket.bracket + 1, suffix=f"_{part:03d}")
+                        if len(sources) > 1
+                        else self._trials(source, group, priority=bracket.bracket + 1)
+                        for part, source in enumerate(sources)
+                    ]
+                    if position < last:
+                        halve = self._halve(bracket, rung, trials, group)
+                        halvings.append(halve)
+                        sources = [halve]
+        self._tell_what_follows(halvings)
+
+    def _rung_sources(
+        self, bracket: Bracket, rung: Rung, group: TaskGroup, halvings: list[HalvingOperator]
+    ) -> list[BaseOperator]:
+        """The tasks that suggest a rung's trials: for the first rung, and for a rung too long for one list."""
+        parts = range(0, rung.trials, self.max_map_length)
+        previous = self.pairs[-_parts_before(bracket, rung, self.max_map_length) :] if halvings else []
+        sources: list[BaseOperator] = []
+        for part, first in enumerate(parts):
+            suggest = SuggestRungOperator(
+                task_id="suggest" if len(parts) == 1 else f"suggest_{part:03d}",
+                sweep=self.sweep,
+                bracket=bracket.bracket,
+                rung=rung.rung,
+                first=first,
+                count=self.max_map_length,
+                pairs=previous,
+                task_group=group,
+            )
+            if halvings:
+                halvings[-1] >> suggest
+            else:
+                self._first(suggest)
+            sources.append(suggest)
+        return sources
+
+    def _halve(self, bracket: Bracket, rung: Rung, trials: list[MappedOperator], group: TaskGroup) -> HalvingOperator:
+        halve = HalvingOperator(
+            task_id="halve",
+            sweep=self.sweep,
+            bracket=bracket.bracket,
+            rung=rung.rung,
+            pairs=self.pairs[-len(trials) :],
+            trigger_rule=TriggerRule.ALL_DONE,
+            task_group=group,
+        )
+        trials >> halve
+        return halve
+
+    def _tell_what_follows(self, halvings: list[HalvingOperator]) -> None:
+        """Each halving knows its direct followers, and all that is skipped when its bracket ends there."""
+        for halve in halvings:
+            halve.followers = sorted(halve.downstream_task_ids)
+            halve.later = sorted(task.task_id for task in halve.get_flat_relatives() if task.task_id != "collect")
+
+    def _first(self, suggest: BaseOperator) -> None:
+        if self.build is not None:
+            self.build >> suggest
+
+    def _trials(
+        self, source: BaseOperator, group: TaskGroup | None, *, priority: int, suffix: str = ""
+    ) -> MappedOperator:
+        """The mapped trials of what a task suggests."""
+        spec = self.sweep.spec
+        settings = spec.airflow.trial
+        trial = LocalTrialOperator.partial(
+            task_id=f"trial{suffix}",
+            task_group=group,
+            sweep=self.sweep,
+            build_task_id=self.build.task_id if self.build else None,
+            pool=spec.airflow.pool or f"{POOL_PREFIX}{self.shape.dag_id}",
+            # The pool is the promise; this holds it where a shared pool has more slots.
+            max_active_tis_per_dagrun=self.shape.concurrency,
+            retries=INFRASTRUCTURE_RETRIES if settings.retries is None else settings.retries,
+            retry_delay=settings.retry_delay,
+            priority_weight=priority,
+            weight_rule="absolute",
+            map_index_template="{{ task.trial_label }}",
+        ).expand(suggestion=_result(source))
+        self.pairs.append((source.task_id, trial.task_id))
+        self.trials.append(trial)
+        return trial
+
+
+def _parts_before(bracket: Bracket, rung: Rung, length: int) -> int:
+    """How many mapped tasks the rung before this one has."""
+    before = next(r for r in reversed(bracket.rungs) if r.rung < rung.rung)
+    return -(-before.trials // length)
+
+
+def _result(task: BaseOperator) -> Any:
+    return task.output

@@ -1,0 +1,1 @@
+"""Tests of airflow_hptuning; the folders mirror the package."""

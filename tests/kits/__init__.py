@@ -1,0 +1,1 @@
+"""Conformance kits: what every parameter, algorithm and runner must do."""

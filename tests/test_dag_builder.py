@@ -1,0 +1,162 @@
+"""DAGs: their shape as snapshots, their settings, and what a parse may import."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from airflow_hptuning import build_dag, task_graphs
+from airflow_hptuning.errors import PolyaxonfileError
+from airflow_hptuning.plugin import pools
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+
+GRID = """
+version: 1
+kind: group
+hptuning:
+  concurrency: 3
+  matrix: {lr: {geomspace: "0.001:0.1:3"}, act: {values: [relu, tanh]}}
+run: {cmd: "python train.py --lr={{ lr }} --act={{ act }}"}
+airflow: {metrics: {objective: {name: loss, optimization: minimize}}}
+"""
+
+BUILT = GRID.replace("run:", "build: {image: python, build_steps: [pip install x]}\nrun:")
+LARGE = GRID.replace('geomspace: "0.001:0.1:3"', 'range: "0:2000:1"')
+NIGHTLY = (
+    GRID
+    + """
+tags: [digits]
+"""
+).replace(
+    "airflow: {",
+    """airflow: {schedule: "0 2 * * *", timezone: Europe/Berlin, start_date: 2026-01-01, catchup: true, owner: ada,
+  tags: [nightly], pool: gpu, max_active_runs: 2, trial: {retries: 5, retry_delay: 90s}, """,
+)
+
+
+def shape(dag: Any) -> dict[str, Any]:
+    """The structure of a DAG: what a reader of its graph sees."""
+    return {
+        task.task_id: {
+            "operator": task.task_type if not task.is_mapped else task.operator_class.__name__,
+            "mapped": task.is_mapped,
+            "trigger_rule": str(task.trigger_rule.value),
+            "upstream": sorted(task.upstream_task_ids),
+        }
+        for task in sorted(dag.tasks, key=lambda task: task.task_id)
+    }
+
+
+@pytest.mark.parametrize("name", ["grid", "built", "large"])
+def test_structure(name: str) -> None:
+    """The graph of each kind of sweep is the one on file (delete the file to write it anew)."""
+    text = {"grid": GRID, "built": BUILT, "large": LARGE}[name]
+    found = json.dumps(shape(build_dag(text)), indent=1) + "\n"
+    path = SNAPSHOTS / f"{name}.json"
+    if not path.exists():
+        SNAPSHOTS.mkdir(exist_ok=True)
+        path.write_text(found)
+        pytest.fail(f"{path.name} was missing and is written now: look at it, then run again")
+    assert found == path.read_text()
+
+
+def test_serialisation_is_deterministic() -> None:
+    """Processes with other hash seeds serialise the same DAG; a comment in the file makes another."""
+    code = (
+        "import sys, json; from airflow_hptuning import build_dag;"
+        "from airflow.serialization.serialized_objects import DagSerialization;"
+        "print(json.dumps(DagSerialization.to_dict(build_dag(sys.argv[1])), sort_keys=True))"
+    )
+
+    def serialised(text: str, seed: str) -> str:
+        env = os.environ | {"PYTHONHASHSEED": seed}
+        result = subprocess.run(
+            [sys.executable, "-W", "ignore", "-c", code, text],
+            env=env, capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        return result.stdout.strip().splitlines()[-1]
+
+    assert serialised(NIGHTLY, "1") == serialised(NIGHTLY, "2")
+    assert serialised(NIGHTLY, "1") != serialised(NIGHTLY + "# a note\n", "1")
+
+
+def test_trials_hold_the_concurrency() -> None:
+    """Own pool and limit per run; the DAG's own cap does not stand in the way."""
+    dag = build_dag(GRID)
+    trial = dag.task_dict["trial"]
+    assert (trial.pool, trial.max_active_tis_per_dagrun) == ("hptuning__sweep", 3)
+    assert dag.max_active_tasks > 3
+    assert trial.retries == 2
+
+
+def test_settings_reach_the_dag() -> None:
+    """Schedule with time zone, start, catch-up, owner, tags, pool, retries."""
+    dag = build_dag(NIGHTLY)
+    assert dag.catchup is True
+    assert dag.max_active_runs == 2
+    assert set(dag.tags) == {"hptuning", "grid", "digits", "nightly"}
+    assert dag.start_date is not None
+    assert dag.start_date.utcoffset() == timedelta(hours=1)
+    assert "0 2 * * *" in str(dag.timetable.summary)
+    trial = dag.task_dict["trial"]
+    assert (trial.pool, trial.retries, trial.retry_delay, trial.owner) == (
+        "gpu",
+        5,
+        timedelta(seconds=90),
+        "ada",
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "needle"),
+    [
+        (GRID.replace("airflow: {", "airflow: {runner: kubernetes, "), "kubernetes"),
+        (
+            GRID.replace(
+                "matrix:",
+                "bo: {n_initial_trials: 2, n_iterations: 2, metric: {name: loss, optimization: minimize}}\n  matrix:",
+            ),
+            "bo",
+        ),
+    ],
+)
+def test_what_this_version_cannot_run_is_said(text: str, needle: str) -> None:
+    """An import error that names what is missing and what works."""
+    with pytest.raises(PolyaxonfileError, match=needle) as caught:
+        build_dag(text)
+    assert caught.value.problems[0].hint
+
+
+def test_user_text_cannot_become_markup() -> None:
+    """Pipes and backticks of the file do not break the table of the DAG's page."""
+    dag = build_dag(GRID.replace("relu, tanh", "'a`b|c'"))
+    assert dag.doc_md is not None
+    assert "`['a\\'b\\|c']`" in dag.doc_md or "a'b\\|c" in dag.doc_md
+
+
+def test_pool_prefix_is_one() -> None:
+    """The plugin must not import the builder, so the prefix stands in both."""
+    assert task_graphs.POOL_PREFIX == pools.POOL_PREFIX
+
+
+def test_parsing_imports_nothing_heavy(tmp_path: Path) -> None:
+    """A DAG file's parse loads no numpy, scipy, scikit-learn or Kubernetes client."""
+    path = tmp_path / "sweep.yaml"
+    path.write_text(GRID)
+    code = (
+        "import sys; from airflow_hptuning import build_dag; build_dag(sys.argv[1]);"
+        "heavy = {'numpy', 'scipy', 'sklearn', 'kubernetes', 'pandas'} & set(sys.modules);"
+        "sys.exit(f'imported {heavy}' if heavy else 0)"
+    )
+    result = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code, str(path)], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stderr

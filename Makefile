@@ -63,7 +63,7 @@ contracts: $(VENV)/.dev  ## the layers of the architecture (import-linter)
 .PHONY: docs
 docs: $(VENV)/.dev  ## build the documentation; fails on a broken link or an outdated reference page
 	$(BIN)/python -m tools.make_reference --check
-	$(BIN)/mkdocs build --quiet --strict
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --strict
 
 .PHONY: docs-serve
 docs-serve: $(VENV)/.dev  ## read the documentation in a browser while writing it

@@ -11,12 +11,15 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from airflow_hptuning.errors import PolyaxonfileError, Problem, Severity
-from airflow_hptuning.planning import describe
+from airflow_hptuning.planning import describe, plan, resumes
 from airflow_hptuning.polyaxonfile.parser import find_problems, load_spec
-from airflow_hptuning.search.hyperband import makespan, work
+from airflow_hptuning.search.simulation import critical_path, makespan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
+
+    from airflow_hptuning.planning import SweepPlan
+    from airflow_hptuning.polyaxonfile.spec import SweepSpec
 
 SHOWN_ROWS = 20
 """How many configs the text of a plan lists."""
@@ -54,16 +57,16 @@ def show_plan(args: argparse.Namespace) -> int:
         else:
             print(error, file=sys.stderr)
         return 1
-    shape = describe(spec)
     if args.output == "json":
-        _print_json(shape)
+        _print_json(describe(spec))
     else:
-        print("\n".join(plan_text(shape)))
+        print("\n".join(plan_text(spec)))
     return 0
 
 
-def plan_text(shape: dict[str, Any]) -> list[str]:
-    """Return the lines of a plan for people (the shape is that of ``planning.describe``)."""
+def plan_text(spec: SweepSpec) -> list[str]:
+    """Return the lines of a sweep's plan for people."""
+    shape = describe(spec)
     headline = (
         f"{shape['dag_id']}: {shape['search']} search, {shape['trials']} trials,"
         f" {shape['concurrency']} at once, {shape['tasks']} tasks in Airflow"
@@ -86,7 +89,7 @@ def plan_text(shape: dict[str, Any]) -> list[str]:
         ),
     ]
     if shape["brackets"]:
-        lines += ["", *_rung_table(shape)]
+        lines += ["", *_rung_table(plan(spec), resume=resumes(spec))]
     if shape["search"] == "bo":
         initial = shape["trials"] - shape["iterations"]
         lines += ["", f"{initial} initial trials, then {shape['iterations']} suggested by the model"]
@@ -101,21 +104,16 @@ def plan_text(shape: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _rung_table(shape: dict[str, Any]) -> list[str]:
+def _rung_table(plan_of_sweep: SweepPlan, *, resume: bool) -> list[str]:
     """The brackets, and what they cost in units of the resource."""
-    rows = [
-        [bracket["bracket"], rung["rung"], rung["trials"], rung["resource"]]
-        for bracket in shape["brackets"]
-        for rung in bracket["rungs"]
-    ]
-    rungs = [[(rung["trials"], rung["resource"]) for rung in b["rungs"]] for b in shape["brackets"]]
-    side_by_side = makespan(rungs, shape["concurrency"])
-    one_by_one = makespan(rungs, shape["concurrency"], sequential=True)
-    total, longest = work(rungs)
-    bound = max(total / shape["concurrency"], longest)
+    brackets, slots = plan_of_sweep.brackets, plan_of_sweep.concurrency
+    rows = [[b.bracket, rung.rung, rung.trials, rung.resource] for b in brackets for rung in b.rungs]
+    path = critical_path(brackets, resume=resume)
+    side_by_side = makespan(brackets, slots, resume=resume)
+    one_by_one = makespan(brackets, slots, sequential=True, resume=resume)
     cost = (
-        f"total resource {total:g}, longest chain {longest:g}; at concurrency {shape['concurrency']} the bound is"
-        f" {bound:g}, brackets side by side take {side_by_side:g}, one after the other {one_by_one:g}"
+        f"total resource {path.work:g}, longest chain {path.chain:g}; at concurrency {slots} the bound is"
+        f" {path.bound(slots):g}, brackets side by side take {side_by_side:g}, one after the other {one_by_one:g}"
         f" ({one_by_one / side_by_side:.2f} times as long)"
     )
     return [*_table(["bracket", "rung", "trials", "resource"], rows), "", cost]

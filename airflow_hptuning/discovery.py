@@ -14,6 +14,7 @@ Apache Airflow is making importers official (``airflow.sdk.importers``); this mo
 from __future__ import annotations
 
 import logging
+import re
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -193,9 +194,16 @@ def load(file: str | os.PathLike[str], namespace: MutableMapping[str, Any]) -> N
     wanted = get_parsing_context().dag_id
     folder = Path(file).resolve().parent
     for name in _polyaxonfiles_below(folder):
+        if wanted is not None and not _may_define(Path(name), wanted):
+            continue
         dag = _load_one(Path(name))
         if wanted is None or dag.dag_id == wanted:
             namespace[f"hptuning_{dag.dag_id}"] = dag
+
+
+def _may_define(path: Path, dag_id: str) -> bool:
+    """Whether a file can hold a DAG: it has the DAG's name, or names it."""
+    return path.stem == dag_id or dag_id in path.read_text(errors="replace") or re.sub(r"\W", "_", path.stem) == dag_id
 
 
 def _load_one(path: Path) -> DAG:

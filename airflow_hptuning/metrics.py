@@ -91,7 +91,7 @@ class MetricParser:
     """
 
     def __init__(self, names: Collection[str] = (), pattern: str | None = None) -> None:
-        self._names = frozenset(names)
+        self._names = frozenset(name for name in names if name)
         self._pairs = _pairs(self._names) if self._names and pattern is None else None
         self._pattern = None if pattern is None else _own(pattern, self._names)
         self._only = next(iter(self._names)) if len(self._names) == 1 else None
@@ -123,9 +123,7 @@ class MetricParser:
         steps = [values[key] for key in _STEP_KEYS if key in values and math.isfinite(values[key])]
         step = steps[0] if steps else _step(before)
         return [
-            Observation(name, step, value)
-            for name, value in values.items()
-            if name != "step" or name in self._names
+            Observation(name, step, value) for name, value in values.items() if name != "step" or name in self._names
         ]
 
     def _of_pairs(self, piece: str) -> list[Observation]:
@@ -215,9 +213,7 @@ class MetricLog:
             return
         last, *extremes = (value if _is_finite(value) else None for value in values)
         if name not in self._last or last != self._last[name]:
-            self.add(
-                Observation(name, step if _is_finite(step) else None, math.nan if last is None else last)
-            )
+            self.add(Observation(name, step if _is_finite(step) else None, math.nan if last is None else last))
         for value in extremes:
             if value is not None:
                 self._improve(name, value)

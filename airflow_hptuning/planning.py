@@ -122,9 +122,40 @@ def algorithm_of(spec: SweepSpec, seed: int | str) -> SearchAlgorithm:
                 seed=seed,
             )
         case BayesianSpec():
-            raise UnsupportedError("Bayesian optimisation is parsed and planned, but not run by this version")
+            return _bayesian(spec, settings, seed)
         case _:
             assert_never(settings)
+
+
+def _bayesian(spec: SweepSpec, settings: BayesianSpec, seed: int | str) -> SearchAlgorithm:
+    # Here, because these modules load numpy and scipy.
+    from airflow_hptuning.search.acquisition import Acquisition
+    from airflow_hptuning.search.bayesian import BayesianOptimization
+    from airflow_hptuning.search.gaussian_process import GaussianProcessSettings
+
+    utility = settings.utility_function
+    weights = {"kappa": utility.kappa, "eps": utility.eps}
+    model = utility.gaussian_process
+    return BayesianOptimization(
+        spec.space,
+        n_initial_trials=settings.n_initial_trials,
+        n_iterations=settings.n_iterations,
+        metric=Metric(settings.metric.name, settings.metric.optimization),
+        seed=seed,
+        acquisition=Acquisition(
+            utility.acquisition_function, **{name: value for name, value in weights.items() if value is not None}
+        ),
+        gaussian_process=GaussianProcessSettings()
+        if model is None
+        else GaussianProcessSettings(
+            kernel=model.kernel,
+            length_scale=model.length_scale,
+            nu=model.nu,
+            n_restarts_optimizer=model.n_restarts_optimizer,
+        ),
+        n_warmup=utility.n_warmup,
+        n_iter=utility.n_iter,
+    )
 
 
 def plan(spec: SweepSpec, *, max_map_length: int = MAX_MAP_LENGTH) -> SweepPlan:
@@ -156,6 +187,11 @@ def plan(spec: SweepSpec, *, max_map_length: int = MAX_MAP_LENGTH) -> SweepPlan:
         batches = tuple(Batch(first, min(max_map_length, algorithm.total - first)) for first in starts)
         return SweepPlan(**common, trials=algorithm.total, batches=batches)
     raise UnsupportedError(f"cannot plan {spec.search}")
+
+
+def resumes(spec: SweepSpec) -> bool:
+    """Whether a promoted trial continues from its config's checkpoint."""
+    return isinstance(spec.algorithm, HyperbandSpec) and spec.algorithm.resume
 
 
 def describe(spec: SweepSpec) -> dict[str, Any]:

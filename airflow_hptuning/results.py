@@ -98,11 +98,7 @@ def summarise(
     """
     ordered = rank(records, objective, mode)
     value = ranked_value(ordered[0], objective, mode) if ordered else None
-    begin = (
-        min((r.started for r in ordered if r.started is not None), default=None)
-        if started is None
-        else started
-    )
+    begin = min((r.started for r in ordered if r.started is not None), default=None) if started is None else started
     end = max((r.ended for r in ordered if r.ended is not None), default=None) if ended is None else ended
     states = Counter(record.state for record in ordered)
     return {
@@ -173,10 +169,9 @@ def to_csv(records: Iterable[TrialRecord]) -> str:
         "best": list(dict.fromkeys(name for record in rows for name in record.best)),
     }
     text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(
-        [*_FIXED_COLUMNS, *(f"{group}.{name}" for group, names in groups.items() for name in names)]
-    )
+    # As RFC 4180 has it; with a lone line feed the module would leave carriage returns unquoted.
+    writer = csv.writer(text, lineterminator="\r\n")
+    writer.writerow([*_FIXED_COLUMNS, *(f"{group}.{name}" for group, names in groups.items() for name in names)])
     for record in rows:
         cells = [*_fixed(record)]
         for group, names in groups.items():
@@ -227,7 +222,7 @@ def _failures(records: Iterable[TrialRecord]) -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
     for record in sorted(records, key=lambda record: record.trial):
         if record.failure is not None:
-            example = {"count": 0, "trial": record.trial, "reason": record.failure.reason}
+            example = {"count": 0, "trial": record.trial, "example": record.failure.reason}
             found.setdefault(record.failure.failure_class.value, example)["count"] += 1
     return found
 
@@ -302,8 +297,6 @@ def _width(text: str) -> int:
 def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     widths = [max(_width(row[column]) for row in rows) for column in range(len(rows[0]))]
     return [
-        "  ".join(
-            cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)
-        ).rstrip()
+        "  ".join(cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True)).rstrip()
         for row in rows
     ]

@@ -1,7 +1,7 @@
 """What a training script may use inside a trial: report metrics, read parameters, find the outputs directory.
 
-One file without dependencies, for Python 3.7 and later: import it as ``airflow_hptuning.tracking`` (in every local
-trial it can be imported, installed or not), or copy it next to the script::
+One file without dependencies, for Python 3.7 and later: import it as ``airflow_hptuning.tracking`` (in every
+local trial it can be imported, installed or not), or copy it next to the script::
 
     from airflow_hptuning.tracking import get_params, log_metrics
 
@@ -9,12 +9,13 @@ trial it can be imported, installed or not), or copy it next to the script::
     for epoch in range(10):
         log_metrics(step=epoch, loss=train(**params))
 
-A metric is a line of JSON on the standard output, such as ``{"step": 3, "loss": 0.41}``: nothing is sent anywhere,
-and a script that prints such lines itself needs nothing of this file. Outside a trial the lines are printed just
-the same, so that a script can be run by hand; a warning says so once.
+A metric is a line of JSON on the standard output, such as ``{"step": 3, "loss": 0.41}``: nothing is sent
+anywhere, and a script that prints such lines itself needs nothing of this file. Outside a trial the lines are
+printed just the same, so that a script can be run by hand; a warning says so once.
 
-Where lines may get lost (a pod whose log rotates), ``HPTUNING_TERMINATION_LOG`` names a file in which a summary is
-kept: ``{"hptuning": 1, "step": 3, "metrics": {"loss": [last, lowest, highest]}}``, at most 4096 bytes.
+Where lines may get lost (a pod whose log rotates), ``HPTUNING_TERMINATION_LOG`` names a file in which a
+summary is kept: ``{"hptuning": 1, "step": 3, "metrics": {"loss": [last, lowest, highest]}}``, at most 4096
+bytes.
 
 Polyaxon's spelling works too: ``from polyaxon_client.tracking import Experiment``.
 """
@@ -47,9 +48,9 @@ def log_metrics(step: Any = None, **metrics: Any) -> None:
 
     Args:
         step: Where on the x-axis the values belong, such as the epoch or the batch.
-        metrics: Values by name: numbers, or what ``float`` understands (scalars of NumPy, tensors of one element).
-            NaN and infinities are allowed. What is no number is left out with a warning: reporting must never end
-            a training.
+        metrics: Values by name: numbers, or what ``float`` understands (scalars of NumPy, tensors of one
+            element). NaN and infinities are allowed. What is no number is left out with a warning: reporting
+            must never end a training.
     """
     if not _in_trial():
         _warn("not inside a trial of airflow-hptuning; metrics are only printed")
@@ -199,8 +200,9 @@ class OutputsStore:
 class Experiment:
     """Polyaxon's class for the running experiment: reports metrics, reads parameters.
 
-    Any argument is accepted and none is needed: which trial runs is known from the environment. What only has a
-    meaning on a Polyaxon server (parameters, tags, statuses, references, names) is accepted and does nothing.
+    Any argument is accepted and none is needed: which trial runs is known from the environment. What only has
+    a meaning on a Polyaxon server (parameters, tags, statuses, references, names) is accepted and does
+    nothing.
     """
 
     def __init__(self, *_: Any, **__: Any) -> None:
@@ -279,8 +281,8 @@ class _Summary:
         if not path or not self._is_dirty:
             return
         data = self._encoded()
-        # In place: Kubernetes mounts this very file, so it cannot be replaced by another one. One write makes it
-        # whole before it is shortened; a reader ignores what follows the first object.
+        # In place: Kubernetes mounts this very file, so it cannot be replaced by another one. One write makes
+        # it whole before it is shortened; a reader ignores what follows the first object.
         try:
             descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o644)
             try:

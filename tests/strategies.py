@@ -123,21 +123,15 @@ _ARGUMENTS: dict[str, SearchStrategy[Any]] = {
 
 def definitions(kinds: Sequence[str] = tuple(PARAMETER_KINDS)) -> SearchStrategy[dict[str, Any]]:
     """Valid entries of a matrix, in list notation, such as ``{"uniform": [0, 1]}``."""
-    return st.sampled_from(list(kinds)).flatmap(
-        lambda kind: _ARGUMENTS[kind].map(lambda arguments: {kind: arguments})
-    )
+    return st.sampled_from(list(kinds)).flatmap(lambda kind: _ARGUMENTS[kind].map(lambda arguments: {kind: arguments}))
 
 
-def parameters(
-    kinds: Sequence[str] = tuple(PARAMETER_KINDS), name: str = "x"
-) -> SearchStrategy[Parameter]:
+def parameters(kinds: Sequence[str] = tuple(PARAMETER_KINDS), name: str = "x") -> SearchStrategy[Parameter]:
     """Parameters of some kinds."""
     return definitions(kinds).map(lambda definition: build_parameter(name, definition))
 
 
-def spaces(
-    kinds: Sequence[str] = tuple(PARAMETER_KINDS), max_parameters: int = 4
-) -> SearchStrategy[SearchSpace]:
+def spaces(kinds: Sequence[str] = tuple(PARAMETER_KINDS), max_parameters: int = 4) -> SearchStrategy[SearchSpace]:
     """Spaces with parameters of some kinds."""
     return st.lists(definitions(kinds), min_size=1, max_size=max_parameters).map(
         lambda found: build_space({f"p{number}": one for number, one in enumerate(found)})

@@ -6,6 +6,7 @@ import json
 from typing import TYPE_CHECKING
 
 import pytest
+from attrs import evolve
 
 from airflow_hptuning import load_spec, plan, suggest
 from airflow_hptuning.planning import Batch, algorithm_of, dag_id_of, describe
@@ -83,7 +84,7 @@ def test_long_searches_are_split() -> None:
 def test_dag_id(path: str | None, extra: str, expected: str) -> None:
     """The file's own choice, else its name, made fit for Airflow."""
     spec = sweep("{matrix: {a: {values: [1]}}}", extra)
-    assert dag_id_of(spec.model_copy(update={"path": path})) == expected
+    assert dag_id_of(evolve(spec, path=path)) == expected
 
 
 def test_seed_of_the_file_wins_over_the_runs() -> None:

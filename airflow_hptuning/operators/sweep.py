@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from attrs import field, frozen
 
-from airflow_hptuning.planning import algorithm_of
-from airflow_hptuning.polyaxonfile.spec import HyperbandSpec
+from airflow_hptuning.planning import algorithm_of, resumes
 from airflow_hptuning.trials import (
     CompletedTrial,
     Failure,
@@ -71,11 +70,6 @@ def outputs_folder(sweep: Sweep, run_id: str, suggestion: Suggestion) -> str:
     # Airflow's run ids have colons and plus signs.
     run = re.sub(r"[^A-Za-z0-9_.-]", "_", run_id)
     return f"{sweep.dag_id}/{run}/{leaf}"
-
-
-def resumes(spec: SweepSpec) -> bool:
-    """Whether a promoted trial continues from its config's checkpoint."""
-    return isinstance(spec.algorithm, HyperbandSpec) and spec.algorithm.resume
 
 
 def pull_list(ti: RuntimeTaskInstanceProtocol, task_id: str) -> list[Any]:

@@ -10,12 +10,13 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from attrs import evolve
 
 from airflow_hptuning.metrics import MetricLog, MetricParser, describe
-from airflow_hptuning.operators.sweep import Throttle, data_path, outputs_folder, pull_list, resumes
+from airflow_hptuning.operators.sweep import Throttle, data_path, outputs_folder, pull_list
+from airflow_hptuning.planning import resumes
 from airflow_hptuning.polyaxonfile.template import trial_command
 from airflow_hptuning.runners.environments import environment_variables
 from airflow_hptuning.runners.local import LocalRunner
 from airflow_hptuning.runners.outcomes import record
-from airflow_hptuning.trials import Suggestion, TrialRecord, TrialState
+from airflow_hptuning.trials import Failure, FailureClass, Suggestion, TrialRecord, TrialState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -56,6 +57,7 @@ class LocalTrialOperator(BaseOperator):
         self.suggestion = suggestion
         self.build_task_id = build_task_id
         self._runner: LocalRunner | None = None
+        self._killed = False
 
     @property
     def trial_label(self) -> str:
@@ -77,6 +79,7 @@ class LocalTrialOperator(BaseOperator):
 
     def on_kill(self) -> None:
         """End the trial's whole process group: the task was killed, cleared, marked, or timed out."""
+        self._killed = True
         if self._runner is not None:
             self._runner.kill()
 
@@ -113,6 +116,10 @@ class LocalTrialOperator(BaseOperator):
             attempt=attempt,
             metrics_hint=describe(tuple(spec.directions), spec.airflow.metrics.pattern),
         )
+        if self._killed:
+            # Whoever killed it (a person, a worker's shutdown), the trial has no result; another try may have.
+            killed = Failure(FailureClass.INFRASTRUCTURE, "the task was killed", outcome.log_tail)
+            result = evolve(result, state=TrialState.FAILED, failure=killed)
         result = evolve(result, note=result.note or note)
         if result.state is TrialState.SUCCEEDED:
             self.log.info("Trial %s succeeded: %s", suggestion.label, dict(result.metrics))

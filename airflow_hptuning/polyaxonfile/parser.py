@@ -6,16 +6,18 @@ import hashlib
 import os
 import re
 from pathlib import Path
+from random import Random
 from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
-from airflow_hptuning.errors import PolyaxonfileError, Problem, Severity
+from airflow_hptuning.errors import PolyaxonfileError, Problem, Severity, TemplateError
 from airflow_hptuning.polyaxonfile import checks
 from airflow_hptuning.polyaxonfile.migration import migrate
 from airflow_hptuning.polyaxonfile.reader import read
 from airflow_hptuning.polyaxonfile.report import Report, explain
-from airflow_hptuning.polyaxonfile.spec import Polyaxonfile, SweepSpec
+from airflow_hptuning.polyaxonfile.spec import HyperbandSpec, Polyaxonfile, SweepSpec
+from airflow_hptuning.polyaxonfile.template import render_command
 from airflow_hptuning.polyaxonfile.writer import to_yaml
 
 if TYPE_CHECKING:
@@ -105,10 +107,65 @@ def _parse(text: str | bytes, *, file: str, path: str | None) -> SweepSpec:
     space = checks.build_space(tree, report)
     checks.render_constants(tree, space, report)
     model = _validate(tree, report)
-    checks.check_numbers(model, tree, report)
     params = checks.check_params(tree, model, space, report)
-    checks.check_templates(tree, params, space, report)
+    checks.check_templates(model, params, space, report)
     if model is not None and space is not None:
         checks.check_search(model, space, report)
+        checks.check_objective(model, report)
     report.raise_errors()
-    return _spec(model, space, params, report, path)
+    if model is None or space is None:
+        raise PolyaxonfileError(report.problems)  # never empty here: the models have said why
+    spec = _spec(model, space, params, report, path)
+    _try_once(spec, report)
+    report.raise_errors()
+    return spec
+
+
+def _validate(tree: dict[str, Any], report: Report) -> Polyaxonfile | None:
+    try:
+        return Polyaxonfile.model_validate(tree)
+    except ValidationError as error:
+        explain(error, Polyaxonfile, report)
+        return None
+
+
+def _spec(
+    model: Polyaxonfile, space: SearchSpace, params: dict[str, Any], report: Report, path: str | None
+) -> SweepSpec:
+    text = report.document.text
+    hptuning = model.hptuning
+    return SweepSpec(
+        params=params,
+        run=model.run,
+        space=space,
+        algorithm=hptuning.algorithm,
+        concurrency=hptuning.concurrency,
+        seed=hptuning.seed,
+        early_stopping=hptuning.early_stopping or (),
+        airflow=model.airflow,
+        name=model.name,
+        description=model.description,
+        # Each tag once, in the order of the file.
+        tags=tuple(dict.fromkeys(model.tags or ())),
+        log_level=model.logging.level.value if model.logging else "INFO",
+        backend=model.backend,
+        framework=model.framework,
+        inputs=model.inputs or (),
+        outputs=model.outputs or (),
+        environment=model.environment,
+        build=model.build,
+        path=path,
+        text=text,
+        digest=hashlib.sha256(text.encode("utf-8", errors="surrogatepass")).hexdigest(),
+        document=report.document.root.plain(),
+        warnings=report.sorted,
+    )
+
+
+def _try_once(spec: SweepSpec, report: Report) -> None:
+    """Render the command of one random trial, as Polyaxon did before it accepted a file."""
+    resource = spec.algorithm.max_iter if isinstance(spec.algorithm, HyperbandSpec) else None
+    try:
+        render_command(spec, spec.space.sample(Random(0)), resource)  # noqa: S311 - no cryptography
+    except TemplateError as error:
+        report.error(("run", "cmd"), str(error))

@@ -137,7 +137,8 @@ class LocalRunner:
     def kill(self) -> None:
         """End the trial: SIGTERM at once, SIGKILL soon after.
 
-        Callable from a signal handler or another thread. Returns at once; ``run`` returns, or raises what the handler raises, when the trial has ended.
+        Callable from a signal handler or another thread. Returns at once; ``run`` returns, or raises what the
+        handler raises, when the trial has ended.
         """
         self._killed = True
         watch = self._watch

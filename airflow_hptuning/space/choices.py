@@ -45,8 +45,7 @@ class _Listed(Parameter):
     def __attrs_post_init__(self) -> None:
         if not self.items:
             raise SearchSpaceError(f"`{self.kind}` is empty", "List at least one value.")
-        for number, item in enumerate(self.items, start=1):
-            _check_item(self.kind, number, item)
+        _check_items(self.kind, self.items)
 
     @property
     def size(self) -> int:
@@ -151,6 +150,7 @@ class Choice(_Listed):
     def parse(cls, name: str, raw: Any) -> Self:
         """Build the parameter from a list; repeated items are dropped with a warning."""
         items = _as_numbers(_as_list(cls.kind, raw))
+        _check_items(cls.kind, items)
         unique: dict[Hashable, Any] = {}
         for item in items:
             unique.setdefault(_identity(item), item)
@@ -192,6 +192,7 @@ class WeightedChoice(_Listed):
         """Build the parameter from a list of pairs; the probabilities of repeated items are added up."""
         pairs = [_read_pair(number, pair) for number, pair in enumerate(_as_list(cls.kind, raw), start=1)]
         items = _as_numbers([item for item, _ in pairs])
+        _check_items(cls.kind, items)
         weights = [weight for _, weight in pairs]
         merged: dict[Hashable, tuple[Any, float]] = {}
         for item, weight in zip(items, weights, strict=True):
@@ -273,6 +274,11 @@ def _read_pair(number: int, pair: Any) -> tuple[Any, float]:
             f"the probability of item {number} of `pvalues` must be a number from 0 to 1, not {raw!r}"
         )
     return item, probability
+
+
+def _check_items(kind: str, items: Iterable[Any]) -> None:
+    for number, item in enumerate(items, start=1):
+        _check_item(kind, number, item)
 
 
 def _check_item(kind: str, number: int, item: Any, depth: int = 0) -> None:

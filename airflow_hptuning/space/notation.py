@@ -16,7 +16,7 @@ from airflow_hptuning.errors import SearchSpaceError
 Number = int | float
 
 # No leading zeros: a text such as "007" is a name, not a number.
-_NUMBER = re.compile(r"[-+]?(0|[1-9][0-9]*)?(?:(?<=[0-9])\.?|\.(?=[0-9]))[0-9]*([eE][-+]?[0-9]+)?")
+_NUMBER = re.compile(r"[-+]?(?:(?:0|[1-9][0-9]*)(?:\.[0-9]*)?|\.[0-9]+)(?:[eE][-+]?[0-9]+)?")
 
 
 def is_number(value: Any) -> TypeGuard[Number]:

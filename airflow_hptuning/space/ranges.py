@@ -224,7 +224,9 @@ class _Geometric(_Spaced):
         first, last = self._ends
         if value == 0 or (value > 0) != (first > 0):
             return 0.0
-        return math.log(value / first) / math.log(last / first)
+        # Differences, since the ratio of the ends can be beyond the floats.
+        origin, end, here = (math.log(abs(number)) for number in (first, last, value))
+        return (here - origin) / (end - origin)
 
 
 def _clean(value: float) -> float:

@@ -1,8 +1,8 @@
 """Lets a module of this folder give way to a real package of the same name.
 
-This folder is at the end of ``PYTHONPATH``, and that comes before the installed packages. So a module of this folder
-is found first although it should be found last; it looks for the real one and loads that in its place. Where there
-is none, it is what it is.
+This folder is at the end of ``PYTHONPATH``, and that comes before the installed packages. So a module of this
+folder is found first although it should be found last; it looks for the real one and loads that in its place.
+Where there is none, it is what it is.
 
 Python 3.7 and later.
 """

@@ -168,7 +168,7 @@ def test_grid_runs_in_batches_and_holds_its_concurrency(live: LiveAirflow, runs:
     summary = live.xcom("grid", runs["grid"], "collect")
     assert summary["best"]["params"]["x"] == 2.0
     assert summary["best"]["value"] == pytest.approx(1 / 3)
-    assert summary["counts"]["succeeded"] == 10
+    assert summary["states"]["succeeded"] == 10
     labels = {
         instance["rendered_map_index"]
         for instance in live.task_instances("grid", runs["grid"])
@@ -224,7 +224,7 @@ def test_failures_are_told_apart_and_cleared_trials_merge(live: LiveAirflow, run
     live.clear("some_fail", run_id, [["trial", 1]])
     eventually(
         lambda: (
-            live.xcom("some_fail", run_id, "collect")["counts"].get("succeeded") == 2
+            live.xcom("some_fail", run_id, "collect")["states"].get("succeeded") == 2
             and live.run_state("some_fail", run_id) == "success"
         ),
         what="the cleared trial's result",
@@ -239,7 +239,7 @@ def test_a_run_without_success_fails_and_says_why(live: LiveAirflow, runs: dict[
     """``collect`` fails the run, and its log names the failures."""
     assert live.wait_for_run("all_fail", runs["all_fail"]) == "failed"
     summary = live.xcom("all_fail", runs["all_fail"], "collect")
-    assert summary["counts"]["failed"] == 2
+    assert summary["states"]["failed"] == 2
     assert summary["best"] is None
     assert "None of the 2 trials succeeded" in live.task_log("all_fail", runs["all_fail"], "collect")
 
@@ -263,7 +263,7 @@ def test_marking_a_trial_failed_ends_its_processes(live: LiveAirflow, runs: dict
     mark(live, "long", runs["long"], 1)
     eventually(lambda: not processes_of(second), seconds=30, what="the end of the second trial's processes")
     assert live.wait_for_run("long", runs["long"]) == "failed"
-    assert live.xcom("long", runs["long"], "collect")["counts"] == {"failed": 2}
+    assert live.xcom("long", runs["long"], "collect")["states"] == {"failed": 2}
 
 
 def mark(live: LiveAirflow, dag_id: str, run_id: str, map_index: int) -> None:

@@ -181,7 +181,8 @@ class Server:
                 check=False,
             )
         if prepared.returncode:
-            raise QuickstartError(f"Airflow could not prepare its database.\n{self.tail('database')}")
+            advice = "`make clean` removes it, to begin anew."
+            raise QuickstartError(f"Airflow could not prepare its database; {advice}\n{self.tail('database')}")
         say("Starting Airflow: " + ", ".join(COMPONENTS))
         running = Running(mark, port, ())
         for name, arguments in COMPONENTS.items():

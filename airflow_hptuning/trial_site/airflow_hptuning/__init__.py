@@ -1,7 +1,8 @@
 """Makes ``airflow_hptuning.tracking`` importable in interpreters where airflow-hptuning is not installed.
 
-An installed airflow-hptuning wins. Otherwise this is a package whose modules are looked for in this directory (where
-a copy of ``tracking.py`` may lie, in a container) and then in the real package, of which this folder is a part.
+An installed airflow-hptuning wins. Otherwise this is a package whose modules are looked for in this directory
+(where a copy of ``tracking.py`` may lie, in a container) and then in the real package, of which this folder
+is a part.
 
 Python 3.7 and later.
 """

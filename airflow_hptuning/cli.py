@@ -159,7 +159,10 @@ _COMMANDS: dict[str, tuple[str, Callable[[argparse.Namespace], int]]] = {
 
 def _arguments(command: str) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
     """The arguments of a command, for argparse and for Airflow's own parser."""
-    output = (("-o", "--output"), {"choices": ("text", "json"), "default": "text", "help": "text or json"})
+    output: tuple[tuple[str, ...], dict[str, Any]] = (
+        ("-o", "--output"),
+        {"choices": ("text", "json"), "default": "text", "help": "text or json"},
+    )
     return {
         "validate": [(("files",), {"nargs": "+", "help": "polyaxonfiles", "metavar": "FILE"}), output],
         "plan": [(("file",), {"help": "a polyaxonfile", "metavar": "FILE"}), output],
@@ -206,7 +209,10 @@ def get_cli_commands() -> list[Any]:
                     name=name,
                     help=text,
                     func=run(action),
-                    args=tuple(Arg(flags, **options) for flags, options in _arguments(name)),
+                    args=tuple(
+                        Arg(flags, **options)  # type: ignore[no-untyped-call]
+                        for flags, options in _arguments(name)
+                    ),
                 )
                 for name, (text, action) in _COMMANDS.items()
             ],

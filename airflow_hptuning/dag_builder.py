@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 _SHOWN = 80
 """How much of a parameter's definition the DAG's page shows."""
 
+_NO_CRON = ("@once", "@continuous")
+
 _OWN_TASKS = 4
 """Tasks of a sweep that may run beside its trials and must not wait for them."""
 
@@ -107,16 +109,16 @@ def runner_of(spec: SweepSpec) -> str:
 
 def _dag_arguments(spec: SweepSpec, shape: SweepPlan) -> dict[str, Any]:
     settings = spec.airflow
-    zone: ZoneInfo | None = settings.timezone
     schedule: Any = settings.schedule
-    if schedule and zone:
-        schedule = CronTriggerTimetable(schedule, timezone=str(zone))
+    if schedule and schedule not in _NO_CRON:
+        # A plain text would be read in Airflow's default time zone.
+        schedule = CronTriggerTimetable(schedule, timezone=settings.timezone)
     return {
         "dag_id": shape.dag_id,
         "description": settings.description or spec.description or f"{spec.search} search, {shape.trials} trials",
         "schedule": schedule,
-        "start_date": _aware(settings.start_date, zone),
-        "end_date": _aware(settings.end_date, zone),
+        "start_date": settings.start_date,
+        "end_date": settings.end_date,
         "catchup": settings.catchup,
         "max_active_runs": settings.max_active_runs,
         # Airflow's default of 16 would cap the concurrency in silence.
@@ -125,11 +127,6 @@ def _dag_arguments(spec: SweepSpec, shape: SweepPlan) -> dict[str, Any]:
         "doc_md": _documentation(spec, shape),
         "default_args": {"owner": settings.owner or "airflow"},
     }
-
-
-def _aware(moment: datetime | None, zone: ZoneInfo | None) -> datetime | None:
-    """A date without a zone is in the file's; without that, Airflow takes its own default."""
-    return moment if moment is None or moment.tzinfo or zone is None else moment.replace(tzinfo=zone)
 
 
 def _documentation(spec: SweepSpec, shape: SweepPlan) -> str:

@@ -182,14 +182,21 @@ def to_csv(records: Iterable[TrialRecord]) -> str:
 
 
 def to_json(records: Iterable[TrialRecord], summary: Mapping[str, Any] | None = None) -> str:
-    """Return the records, and the summary if there is one, as one JSON document.
+    """Return the records, and the summary if there is one, as one JSON document with a line per record.
 
     The document is strict JSON: a parameter that is NaN or infinite is written as text.
     """
-    document = {"summary": summary, "trials": [record.to_json() for record in records]}
-    if summary is None:
-        del document["summary"]
-    return json.dumps(_strict(document), indent=1, allow_nan=False, ensure_ascii=False) + "\n"
+    head = "{" if summary is None else f'{{"summary": {_dumps(dict(summary))}, '
+    trials = ",\n".join(_dumps(record.to_json()) for record in records)
+    return f'{head}"trials": [\n{trials}\n]}}\n'
+
+
+def _dumps(value: Any) -> str:
+    try:
+        return json.dumps(value, allow_nan=False, ensure_ascii=False)
+    except (TypeError, ValueError):
+        # Looked through only when needed: the curves make this the largest part of an export.
+        return json.dumps(_strict(value), allow_nan=False, ensure_ascii=False)
 
 
 def _best(record: TrialRecord, value: float) -> dict[str, Any]:
@@ -257,7 +264,7 @@ def _csv(value: Any) -> Any:
         return "true" if value else "false"
     if value is None or isinstance(value, int | float):
         return value
-    text = value if isinstance(value, str) else json.dumps(_strict(value), default=str, ensure_ascii=False)
+    text = value if isinstance(value, str) else _dumps(value)
     return f"'{text}" if text.startswith(_FORMULA_STARTS) else text
 
 

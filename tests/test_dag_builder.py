@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,11 @@ airflow: {metrics: {objective: {name: loss, optimization: minimize}}}
 
 BUILT = GRID.replace("run:", "build: {image: python, build_steps: [pip install x]}\nrun:")
 LARGE = GRID.replace('geomspace: "0.001:0.1:3"', 'range: "0:2000:1"')
+HYPERBAND = GRID.replace(
+    "  matrix:",
+    "  hyperband: {max_iter: 9, eta: 3, resource: {name: steps, type: int}, metric: {name: loss,"
+    " optimization: minimize}}\n  matrix:",
+)
 NIGHTLY = (
     GRID
     + """
@@ -55,10 +60,10 @@ def shape(dag: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", ["grid", "built", "large"])
+@pytest.mark.parametrize("name", ["grid", "built", "large", "hyperband"])
 def test_structure(name: str) -> None:
     """The graph of each kind of sweep is the one on file (delete the file to write it anew)."""
-    text = {"grid": GRID, "built": BUILT, "large": LARGE}[name]
+    text = {"grid": GRID, "built": BUILT, "large": LARGE, "hyperband": HYPERBAND}[name]
     found = json.dumps(shape(build_dag(text)), indent=1) + "\n"
     path = SNAPSHOTS / f"{name}.json"
     if not path.exists():
@@ -103,9 +108,8 @@ def test_settings_reach_the_dag() -> None:
     assert dag.catchup is True
     assert dag.max_active_runs == 2
     assert set(dag.tags) == {"hptuning", "grid", "digits", "nightly"}
-    assert dag.start_date is not None
-    assert dag.start_date.utcoffset() == timedelta(hours=1)
-    assert "0 2 * * *" in str(dag.timetable.summary)
+    assert dag.start_date == datetime(2025, 12, 31, 23, tzinfo=UTC)
+    assert "0 2 * * *" in str(vars(dag.timetable))
     trial = dag.task_dict["trial"]
     assert (trial.pool, trial.retries, trial.retry_delay, trial.owner) == (
         "gpu",

@@ -54,10 +54,10 @@ def test_airflow_has_what_we_extend() -> None:
     assert discovery.register() is True
     importer = get_importer_registry().get_importer("any.yaml")
     assert type(importer).__name__ == "PolyaxonfileImporter"
-    assert manager.list_py_file_paths.lists_polyaxonfiles  # type: ignore[attr-defined]
-    before = manager.list_py_file_paths
+    assert vars(manager)["list_py_file_paths"].lists_polyaxonfiles
+    before = vars(manager)["list_py_file_paths"]
     discovery.register()
-    assert manager.list_py_file_paths is before
+    assert vars(manager)["list_py_file_paths"] is before
 
 
 def test_only_polyaxonfiles_are_listed(dags: Path) -> None:

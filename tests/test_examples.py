@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
-from airflow_hptuning.polyaxonfile.parser import find_problems, is_polyaxonfile, load_spec, parse_text
 
 from airflow_hptuning.planning import plan
+from airflow_hptuning.polyaxonfile.parser import find_problems, is_polyaxonfile, load_spec, parse_text
 from airflow_hptuning.polyaxonfile.template import render_command
 from airflow_hptuning.trials import Direction
 
@@ -88,6 +88,7 @@ def test_random_example_says_when_it_has_reached_its_goal() -> None:
     assert goals == [("accuracy", 0.995), ("loss", 0.01)]
 
 
+@pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # Airflow's own
 def test_training_script_is_no_dag_file() -> None:
     """Airflow is told not to look for DAGs in the program that trials run."""
     from airflow._shared.module_loading.file_discovery import find_path_from_directory

@@ -203,7 +203,7 @@ def test_any_text_is_read(line: str) -> None:
 @given(
     st.one_of(st.none(), st.integers(0, 2**40), st.floats(allow_nan=False, allow_infinity=False)),
     st.dictionaries(st.text(min_size=1, max_size=20).filter(lambda name: name != "step"), st.floats(), min_size=1),
-    st.sampled_from(["", "epoch done ", "50%|#####     | \r", '{"half": '])  ,
+    st.sampled_from(["", "epoch done ", "50%|#####     | \r", '{"half": ']),
 )
 def test_what_tracking_prints_is_read(step: float | None, metrics: dict[str, float], before: str) -> None:
     """Every line of ``tracking.log_metrics`` gives the same numbers back, whatever was printed before it."""
@@ -293,9 +293,12 @@ def test_restore_changes_nothing_when_nothing_was_lost() -> None:
     assert log.curve["loss"] == ((0.0, 3.0),)
 
 
-@given(st.text() | st.recursive(st.none() | st.floats() | st.text(), st.lists).map(
-    lambda value: json.dumps({"hptuning": 1, "step": value, "metrics": {"loss": value, "x": [value]}}),
-))
+@given(
+    st.text()
+    | st.recursive(st.none() | st.floats() | st.text(), st.lists).map(
+        lambda value: json.dumps({"hptuning": 1, "step": value, "metrics": {"loss": value, "x": [value]}}),
+    )
+)
 def test_restore_takes_any_text(text: str) -> None:
     """Whatever the file holds, nothing is raised."""
     MetricLog({"loss": Direction.MINIMIZE}).restore(text)

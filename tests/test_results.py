@@ -169,7 +169,12 @@ def test_csv() -> None:
     """One line per trial with parameters and metrics in columns of their own."""
     records = [trial(0, 3.5, params={"lr": 0.1, "act": "relu"}), failed(1, FailureClass.OOM), trial(2, -1e-05)]
     first, second, third = read(to_csv(records))
-    assert (first["trial"], first["params.lr"], first["params.act"], first["metrics.loss"]) == ("0", "0.1", "relu", "3.5")
+    assert (first["trial"], first["params.lr"], first["params.act"], first["metrics.loss"]) == (
+        "0",
+        "0.1",
+        "relu",
+        "3.5",
+    )
     assert (second["state"], second["failure_class"], second["metrics.loss"]) == ("failed", "oom", "")
     assert third["metrics.loss"] == "-1e-05"
 

@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
+from airflow_hptuning.operators.stopping import find_stop, stop_summary
 from airflow_hptuning.operators.sweep import gather
+from airflow_hptuning.planning import plan
 from airflow_hptuning.results import leaderboard, summarise
 
 if TYPE_CHECKING:
@@ -43,6 +45,7 @@ class CollectOperator(BaseOperator):
         """Return the summary of the run as a JSON object."""
         spec = self.sweep.spec
         records = gather(context["ti"], self.pairs)
+        stop = find_stop(context["ti"], self.pairs)
         started = context["dag_run"].start_date
         mode = spec.airflow.metrics.value
         summary = summarise(
@@ -51,12 +54,15 @@ class CollectOperator(BaseOperator):
             mode,
             started=started.timestamp() if started else None,
             ended=time.time(),
+            stopped=stop.text if stop else None,
         )
+        summary["stop"] = stop_summary(stop, plan(spec), records) if stop else None
         summary["leaderboard"] = leaderboard(records, spec.objective, mode, limit=SHOWN_TRIALS)
         summary["search"] = spec.search
         summary["sweep"] = self.sweep.dag_id
         self.log.info("Results of %s\n%s", self.sweep.dag_id, summary["leaderboard"])
-        if not any(record.state == "succeeded" for record in records):
+        # A trial that was stopped has a result as well, if it has a value.
+        if summary["best"] is None and not any(record.state == "succeeded" for record in records):
             # A failing task returns nothing, so the summary must be stored before.
             context["ti"].xcom_push("return_value", summary)
             raise AirflowFailException(_why_nothing_succeeded(summary, len(records)))
@@ -66,8 +72,9 @@ class CollectOperator(BaseOperator):
 def _why_nothing_succeeded(summary: dict[str, Any], trials: int) -> str:
     if not trials:
         return "No trial was started: see the tasks before this one"
+    stopped = f"; the sweep was stopped: {summary['stopped']}" if summary["stopped"] else ""
     causes = [
         f"{cause['count']} x {name} (such as: {cause['example']})"
         for name, cause in summary.get("failures", {}).items()
     ]
-    return f"None of the {trials} trials succeeded: {'; '.join(causes) or 'none ran to its end'}"
+    return f"None of the {trials} trials succeeded: {'; '.join(causes) or 'none ran to its end'}{stopped}"

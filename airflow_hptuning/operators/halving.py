@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseBranchOperator, BaseOperator
 
+from airflow_hptuning.operators.stopping import skip_if_stopped
 from airflow_hptuning.operators.sweep import completed, gather
 from airflow_hptuning.search.hyperband import Hyperband
 
@@ -61,6 +62,7 @@ class SuggestRungOperator(BaseOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Return the suggestions of the part as JSON objects."""
+        skip_if_stopped(context)
         algorithm = _hyperband(self.sweep, context["run_id"])
         suggestions = _survivors(algorithm, self, context["ti"]) if self.pairs else algorithm.initial(self.bracket)
         part = suggestions[self.first : self.first + self.count]
@@ -105,6 +107,7 @@ class HalvingOperator(BaseBranchOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Branch, and return the survivors' next trials as JSON objects."""
+        skip_if_stopped(context)
         algorithm = _hyperband(self.sweep, context["run_id"])
         ti = context["ti"]
         results = completed(self.sweep, gather(ti, self.pairs))

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
 
+from airflow_hptuning.operators.stopping import skip_if_stopped
 from airflow_hptuning.search.grid_search import GridSearch
 from airflow_hptuning.search.random_search import RandomSearch
 
@@ -36,6 +37,7 @@ class SuggestOperator(BaseOperator):
 
     def execute(self, context: Context) -> list[dict[str, Any]]:
         """Return the suggestions of the batch as JSON objects."""
+        skip_if_stopped(context)
         algorithm = self.sweep.algorithm(context["run_id"])
         if not isinstance(algorithm, (GridSearch, RandomSearch)):
             raise TypeError(f"{algorithm.name} has no batches")

@@ -108,7 +108,7 @@ def _task_states(ti: RuntimeTaskInstanceProtocol, task_id: str) -> Mapping[str, 
 
 def _without_result(suggestion: Suggestion, task_state: str | None) -> TrialRecord:
     """The record of a trial whose task left none: what Airflow knows of the task tells which kind it was."""
-    common = {
+    common: dict[str, Any] = {
         "trial": suggestion.trial,
         "params": suggestion.params,
         "resource": suggestion.resource,

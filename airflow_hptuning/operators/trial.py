@@ -10,6 +10,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from attrs import evolve
 
 from airflow_hptuning.metrics import MetricLog, MetricParser, describe
+from airflow_hptuning.operators.stop_watch import STOP_GRACE, StopWatch
 from airflow_hptuning.operators.sweep import Throttle, data_path, outputs_folder, pull_list
 from airflow_hptuning.planning import resumes
 from airflow_hptuning.polyaxonfile.template import trial_command
@@ -34,7 +35,8 @@ class LocalTrialOperator(BaseOperator):
     """Runs one trial as a process group on the worker.
 
     Its XCom is the trial's record, also when the trial fails. The task fails with the trial; only a failure that is
-    not the user's code's is retried, unless the file sets ``airflow.trial.retries``.
+    not the user's code's is retried, unless the file sets ``airflow.trial.retries``. A trial that early stopping ends
+    has a result, so its task succeeds; one that it does not let start is skipped.
 
     Args:
         sweep: The sweep.
@@ -67,15 +69,26 @@ class LocalTrialOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the trial and return its record as a JSON object."""
         suggestion = Suggestion.from_json(self.suggestion)
-        result = self._run(suggestion, context)
+        watch = StopWatch.of(context, self.sweep.spec, suggestion.trial, self.log)
+        watch.before_start()
+        result = self._run(suggestion, context, watch)
+        will_retry = self._is_worth_a_retry(result) and context["ti"].try_number <= context["ti"].max_tries
+        if not self._killed:
+            watch.finished(result, will_retry=will_retry)
         if result.failure is None:
             return result.to_json()
         # A failing task returns nothing, so the record must be stored before.
         context["ti"].xcom_push("return_value", result.to_json())
         message = f"Trial {suggestion.label} failed ({result.failure.failure_class.value}): {result.failure.reason}"
-        if result.failure.failure_class.is_infrastructure or self.sweep.spec.airflow.trial.retries is not None:
+        # A stopped sweep does not wait for another try.
+        if will_retry and not watch.is_stopped():
             raise AirflowException(message)
         raise AirflowFailException(message)
+
+    def _is_worth_a_retry(self, result: TrialRecord) -> bool:
+        if result.failure is None:
+            return False
+        return result.failure.failure_class.is_infrastructure or self.sweep.spec.airflow.trial.retries is not None
 
     def on_kill(self) -> None:
         """End the trial's whole process group: the task was killed, cleared, marked, or timed out."""
@@ -83,7 +96,7 @@ class LocalTrialOperator(BaseOperator):
         if self._runner is not None:
             self._runner.kill()
 
-    def _run(self, suggestion: Suggestion, context: Context) -> TrialRecord:
+    def _run(self, suggestion: Suggestion, context: Context, watch: StopWatch) -> TrialRecord:
         spec = self.sweep.spec
         attempt = context["ti"].try_number
         command = self._command(suggestion, context, attempt)
@@ -95,18 +108,20 @@ class LocalTrialOperator(BaseOperator):
             self.log.info("%s", line)
             for observation in parser.parse(line):
                 log.add(observation)
+                watch.observe(observation)
             if due() and log.last:
-                context["task_state_store"].set("metrics", log.last)
+                context["task_state_store"].set("metrics", {**log.last})
 
         timeout = spec.airflow.trial.timeout
         self._runner = LocalRunner(
             working_dir=self._working_dir(),
             env=self._environment(context),
             timeout=timeout.total_seconds() if timeout else None,
+            grace=STOP_GRACE,
         )
         note = _missing_checkpoint(self.sweep, suggestion, Path(command.outputs_path))
         self.log.info("Trial %s: %s", suggestion.label, command.command)
-        outcome = self._runner.run(command, on_line=on_line)
+        outcome = self._runner.run(command, on_line=on_line, should_stop=watch.check)
         result = record(
             suggestion,
             outcome,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
-from typing import Any, ClassVar
+from typing import Any
 
 from airflow.plugins_manager import AirflowPlugin
 
@@ -18,7 +18,7 @@ class HptuningPlugin(AirflowPlugin):
     """Keeps the pools of sweeps, and loads early what every task of a sweep needs."""
 
     name = "hptuning"
-    listeners: ClassVar[list[Any]] = [pools]
+    listeners = [pools]  # noqa: RUF012 - the base class declares it so
 
     @classmethod
     def on_load(cls, *_args: Any, **_kwargs: Any) -> None:

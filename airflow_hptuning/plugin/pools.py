@@ -55,7 +55,6 @@ def _concurrency(task: Any) -> int | None:
 def _ensure_pool(dag_run: DagRun, name: str, slots: int) -> None:
     from airflow.models.pool import Pool
     from sqlalchemy import select
-    from sqlalchemy.exc import IntegrityError
     from sqlalchemy.orm import object_session
 
     session = object_session(dag_run)
@@ -65,15 +64,23 @@ def _ensure_pool(dag_run: DagRun, name: str, slots: int) -> None:
     pool = session.scalar(select(Pool).where(Pool.pool == name))
     if pool is None:
         description = f"Trials of the sweep {dag_run.dag_id}" if name.startswith(POOL_PREFIX) else "Trials of sweeps"
-        try:
-            with session.begin_nested():
-                session.add(Pool(pool=name, slots=slots, description=description, include_deferred=True))
-        except IntegrityError:
-            log.info("Another scheduler has just created the pool %s", name)
-        else:
-            log.info("Created the pool %s with %d slots", name, slots)
+        values = {"pool": name, "slots": slots, "description": description, "include_deferred": True}
+        session.execute(_insert_unless_there(session.get_bind().dialect.name, Pool.__table__).values(values))
+        log.info("Created the pool %s with %d slots", name, slots)
     elif name.startswith(POOL_PREFIX) and (pool.slots, pool.include_deferred) != (slots, True):
         # A shared pool is its administrator's; the sweep's own follows the file.
         log.info("Resized the pool %s from %d to %d slots", name, pool.slots, slots)
         pool.slots = slots
         pool.include_deferred = True
+
+
+def _insert_unless_there(dialect: str, table: Any) -> Any:
+    """An INSERT that does nothing when another scheduler was faster.
+
+    In the statement itself: within this transaction the scheduler allows no savepoint.
+    """
+    from sqlalchemy.dialects import mysql, postgresql, sqlite
+
+    if dialect == "mysql":
+        return mysql.insert(table).prefix_with("IGNORE")
+    return (postgresql if dialect == "postgresql" else sqlite).insert(table).on_conflict_do_nothing()

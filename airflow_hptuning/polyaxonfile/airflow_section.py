@@ -129,9 +129,7 @@ class KubernetesSpec(Section):
         default=None, description="Airflow connection to the cluster.", examples=["kubernetes_default"]
     )
     namespace: Text | None = Field(default=None, description="Namespace of the pods.", examples=["tuning"])
-    service_account: Text | None = Field(
-        default=None, description="Service account of the pods.", examples=["trainer"]
-    )
+    service_account: Text | None = Field(default=None, description="Service account of the pods.", examples=["trainer"])
     image_pull_policy: Literal["Always", "IfNotPresent", "Never"] | None = Field(
         default=None, description="When the image is pulled.", examples=["IfNotPresent"]
     )
@@ -157,9 +155,7 @@ class KubernetesSpec(Section):
     security_context: Raw | None = Field(
         default=None, description="Security context of the pods.", examples=[{"runAsUser": 1000}]
     )
-    priority_class: Text | None = Field(
-        default=None, description="Priority class of the pods.", examples=["batch-low"]
-    )
+    priority_class: Text | None = Field(default=None, description="Priority class of the pods.", examples=["batch-low"])
     annotations: dict[str, Printed] = Field(
         default={}, description="Annotations of the pods.", examples=[{"note": "nightly"}]
     )
@@ -205,9 +201,7 @@ class TrialSpec(Section):
     retry_delay: Duration = Field(
         default=timedelta(seconds=30), description="Wait before another try.", examples=["30s"]
     )
-    timeout: Duration | None = Field(
-        default=None, description="Longest time a trial may take.", examples=["2h"]
-    )
+    timeout: Duration | None = Field(default=None, description="Longest time a trial may take.", examples=["2h"])
 
 
 class BudgetSpec(Section):
@@ -254,7 +248,9 @@ class MetricsSpec(Section):
         examples=[r"(?P<name>\w+) is (?P<value>[-+.\deE]+)"],
     )
     value: Annotated[Literal["last", "best"], Word] = Field(
-        default="last", description="Which value of a trial counts: the last (as Polyaxon) or the best.", examples=["best"]
+        default="last",
+        description="Which value of a trial counts: the last (as Polyaxon) or the best.",
+        examples=["best"],
     )
     objective: MetricSpec | None = Field(
         default=None,
@@ -333,9 +329,7 @@ class AirflowSpec(Section):
     trial: TrialSpec = Field(
         default=TrialSpec(), description="Retries and time limit of a trial.", examples=[{"timeout": "2h"}]
     )
-    budget: BudgetSpec = Field(
-        default=BudgetSpec(), description="Limits of the sweep.", examples=[{"max_hours": 8}]
-    )
+    budget: BudgetSpec = Field(default=BudgetSpec(), description="Limits of the sweep.", examples=[{"max_hours": 8}])
     metrics: MetricsSpec = Field(
         default=MetricsSpec(), description="How metrics are read.", examples=[{"value": "best"}]
     )
@@ -370,5 +364,3 @@ class AirflowSpec(Section):
         if value is not None and start is not None and value < start:
             raise problem("is before start_date")
         return value
-
-

@@ -1,7 +1,7 @@
 """Kinds of values that the sections of a polyaxonfile hold.
 
 Polyaxon read numbers generously (``"4"`` is 4, ``2.7`` is 2) and words in any case (``UCB``, ``Maximize``). The types
-here do the same, and refuse what makes no sense. A validator raises ``problem(...)``, whose text is what the user reads.
+here do the same, and refuse what makes no sense. A validator raises ``problem(...)``, whose text the user reads.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ def _duration(value: Any) -> timedelta:
 
 def closest(word: str, words: list[str]) -> str:
     """Return a did-you-mean hint, or nothing."""
-    from difflib import get_close_matches  # noqa: PLC0415 - only files with mistakes need it
+    from difflib import get_close_matches
 
     found = get_close_matches(word, words, n=1)
     return f"Did you mean `{found[0]}`?" if found else ""

@@ -50,19 +50,19 @@ class RandomSearchSpec(Section):
     n_experiments: Count = Field(description="How many combinations to draw.", examples=[40])
 
 
-class ResourceSpec(Section):
-    """What Hyperband gives more of to better configurations."""
-
-    name: Name = Field(description="Name, as the command uses it: {{ num_steps }}.", examples=["num_steps"])
-    type: Annotated[Literal["int", "float"], BeforeValidator(lambda value: _resource_type(value))] = Field(
-        default="float", description="int (rounded down, never 0) or float.", examples=["int"]
-    )
-
-
 def _resource_type(value: Any) -> Any:
     if value is None:
         return "float"
     return value.lower() if isinstance(value, str) else value
+
+
+class ResourceSpec(Section):
+    """What Hyperband gives more of to better configurations."""
+
+    name: Name = Field(description="Name, as the command uses it: {{ num_steps }}.", examples=["num_steps"])
+    type: Annotated[Literal["int", "float"], BeforeValidator(_resource_type)] = Field(
+        default="float", description="int (rounded down, never 0) or float.", examples=["int"]
+    )
 
 
 def _eta(value: Any) -> Decimal:
@@ -85,12 +85,10 @@ class HyperbandSpec(Section):
     max_iter: Count = Field(
         description="Largest amount of the resource that one trial gets; at least 1.", examples=[81]
     )
-    eta: Annotated[Decimal, BeforeValidator(_eta), WithJsonSchema({"type": "number", "exclusiveMinimum": 1})] = (
-        Field(description="One of eta configurations is promoted; greater than 1.", examples=[3])
+    eta: Annotated[Decimal, BeforeValidator(_eta), WithJsonSchema({"type": "number", "exclusiveMinimum": 1})] = Field(
+        description="One of eta configurations is promoted; greater than 1.", examples=[3]
     )
-    resource: ResourceSpec = Field(
-        description="The resource.", examples=[{"name": "num_steps", "type": "int"}]
-    )
+    resource: ResourceSpec = Field(description="The resource.", examples=[{"name": "num_steps", "type": "int"}])
     metric: MetricSpec = Field(
         description="The metric to rank by.", examples=[{"name": "loss", "optimization": "minimize"}]
     )
@@ -110,9 +108,7 @@ class GaussianProcessSpec(Section):
     kernel: Annotated[Literal["matern", "rbf"], Word] = Field(
         default="matern", description="Covariance function: matern or rbf.", examples=["rbf"]
     )
-    length_scale: Number = Field(
-        default=1.0, gt=0, description="Start value of the length scale.", examples=[1.0]
-    )
+    length_scale: Number = Field(default=1.0, gt=0, description="Start value of the length scale.", examples=[1.0])
     nu: Number = Field(default=1.5, gt=0, description="Smoothness of the matern kernel.", examples=[2.5])
     n_restarts_optimizer: Amount = Field(
         default=0, description="Further starts of the fit of the length scales.", examples=[3]
@@ -130,12 +126,8 @@ class UtilityFunctionSpec(Section):
         ),
         examples=["ei"],
     )
-    kappa: Number | None = Field(
-        default=None, description="For ucb: larger explores more.", examples=[2.576]
-    )
-    eps: Number | None = Field(
-        default=None, description="For ei and poi: larger explores more.", examples=[0.01]
-    )
+    kappa: Number | None = Field(default=None, description="For ucb: larger explores more.", examples=[2.576])
+    eps: Number | None = Field(default=None, description="For ei and poi: larger explores more.", examples=[0.01])
     gaussian_process: GaussianProcessSpec | None = Field(
         default=None,
         description="The model; if left out, one that adapts its length scales to each parameter.",
@@ -144,9 +136,7 @@ class UtilityFunctionSpec(Section):
     n_warmup: Amount | None = Field(
         default=None, description="Random points the maximisation starts from.", examples=[512]
     )
-    n_iter: Amount | None = Field(
-        default=None, description="Starts of the maximiser's local search.", examples=[10]
-    )
+    n_iter: Amount | None = Field(default=None, description="Starts of the maximiser's local search.", examples=[10])
 
     @model_validator(mode="after")
     def _check(self) -> UtilityFunctionSpec:
@@ -226,9 +216,7 @@ class EarlyStoppingSpec(Section):
     """A goal that ends the sweep, or a policy that ends hopeless trials; goals are alternatives."""
 
     metric: Name = Field(description="Metric that is watched.", examples=["accuracy"])
-    value: Number | None = Field(
-        default=None, description="The goal; reaching it ends the sweep.", examples=[0.95]
-    )
+    value: Number | None = Field(default=None, description="The goal; reaching it ends the sweep.", examples=[0.95])
     optimization: Optimization = Field(
         default=Direction.MAXIMIZE,
         description="Whether the goal is a lower (maximize) or an upper (minimize) limit.",
@@ -260,9 +248,7 @@ class HptuningSpec(Section):
         description="The search space: each key is a parameter with exactly one kind of domain.",
         examples=[{"lr": {"uniform": [0.001, 0.1]}, "dropout": {"values": [0.2, 0.5]}}],
     )
-    concurrency: Count = Field(
-        default=1, description="How many trials run at the same time.", examples=[4]
-    )
+    concurrency: Count = Field(default=1, description="How many trials run at the same time.", examples=[4])
     seed: Whole | None = Field(
         default=None,
         description="Makes the draws repeatable; 0 is a seed as any other. Left out: drawn anew for each run.",

@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any
 import jinja2
 from attrs import frozen
 from jinja2 import meta, nodes
-from jinja2.sandbox import SandboxedEnvironment, SecurityError
+from jinja2.exceptions import SecurityError
+from jinja2.sandbox import SandboxedEnvironment
 
 from airflow_hptuning.errors import TemplateError
 
@@ -105,7 +106,7 @@ def _replace(text: Any, old: str, new: str, count: int = -1) -> str:
     text = str(text)
     if len(text) + (text.count(old) + 1) * len(new) > MAX_TEXT:
         raise SecurityError("the result is too long")
-    return text.replace(old, new, -1 if count is None else count)
+    return text.replace(old, new, count)
 
 
 def _bounded(items: Iterable[Any]) -> list[Any]:

@@ -206,9 +206,7 @@ def _environment(root: Node, report: Report) -> None:
     for old, new in (("node_selectors", "node_selector"), ("configmap_refs", "config_map_refs")):
         if old in environment.value and new not in environment.value:
             environment.put(new, environment.value.pop(old), environment.keys[old])
-            report.warning(
-                ("environment", old), f"`{old}` is spelled `{new}` today", f"Write `{new}`.", key=True
-            )
+            report.warning(("environment", old), f"`{old}` is spelled `{new}` today", f"Write `{new}`.", key=True)
     for name in _FRAMEWORKS:
         if name in environment.value and "replicas" not in environment.value:
             environment.put("replicas", environment.value.pop(name), environment.keys[name])

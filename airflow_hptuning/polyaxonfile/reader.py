@@ -245,9 +245,7 @@ class _Reader:
             return source.decode(encoding)
         except UnicodeDecodeError as error:
             before = source[: error.start].decode(encoding, errors="replace")
-            raise self._stop(
-                _end_of(before), f"the file is not {encoding.upper()} text", "Save it as UTF-8."
-            ) from None
+            raise self._stop(_end_of(before), f"the file is not {encoding.upper()} text", "Save it as UTF-8.") from None
 
     def _check_characters(self) -> None:
         found = _FORBIDDEN.search(self.text)
@@ -255,14 +253,14 @@ class _Reader:
             shown = f"U+{ord(found.group()):04X}"
             raise self._stop(_end_of(self.text[: found.start()]), f"character {shown} is not allowed in YAML")
 
-    def _document(self) -> Node | None:
+    def _document(self) -> Node:
         loader = _LOADER(self.text)
         try:
             events = iter(loader.get_event, None)
             root = self._first_document(events)
         finally:
             loader.dispose()
-        if root is not None and not isinstance(root.value, dict):
+        if not isinstance(root.value, dict):
             hint = "A polyaxonfile begins with lines such as `version: 1` and `kind: group`."
             raise self._stop(root.mark, f"the file holds {_kind(root.value)}, not a mapping", hint)
         return root
@@ -356,16 +354,14 @@ class _Reader:
         if isinstance(event, yaml.ScalarEvent):
             self._problem(mark, f"the key `{event.value}` is not text", f'Write "{event.value}" in quotes.')
         else:
-            self._problem(mark, f"a key must be text, not {_kind(key)}", "Quote text that has braces: \"{{ x }}\".")
+            self._problem(mark, f"a key must be text, not {_kind(key)}", 'Quote text that has braces: "{{ x }}".')
         return None
 
     def _is_new(self, node: Node, key: str, mark: Mark) -> bool:
         if key not in node.value:
             return True
         first = node.keys[key]
-        self._problem(
-            mark, f"the key `{_short(key)}` is given twice", f"The first is at {first.line}:{first.column}."
-        )
+        self._problem(mark, f"the key `{_short(key)}` is given twice", f"The first is at {first.line}:{first.column}.")
         return False
 
     def _merge_sources(self, node: Node, mark: Mark) -> list[Node]:
@@ -378,7 +374,9 @@ class _Reader:
     def _tag(self, event: yaml.ScalarEvent) -> str:
         if event.tag == "!":
             return _TAG + "str"
-        tag: str = event.tag or self._resolver.resolve(yaml.ScalarNode, event.value, event.implicit)
+        tag: str = event.tag or self._resolver.resolve(  # type: ignore[no-untyped-call]
+            yaml.ScalarNode, event.value, event.implicit
+        )
         return tag
 
     def _scalar(self, event: yaml.ScalarEvent, mark: Mark) -> Any:

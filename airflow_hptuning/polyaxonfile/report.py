@@ -40,15 +40,11 @@ class Report:
     document: Document
     problems: list[Problem] = field(factory=list)
 
-    def error(
-        self, path: Path, message: str, hint: str = "", *, key: bool = False, mark: Mark | None = None
-    ) -> None:
+    def error(self, path: Path, message: str, hint: str = "", *, key: bool = False, mark: Mark | None = None) -> None:
         """Add an error at the value of a path, at its key, or at a place of its own."""
         self._add(path, Severity.ERROR, message, hint, mark or locate(self.document.root, path, key=key))
 
-    def warning(
-        self, path: Path, message: str, hint: str = "", *, key: bool = False, mark: Mark | None = None
-    ) -> None:
+    def warning(self, path: Path, message: str, hint: str = "", *, key: bool = False, mark: Mark | None = None) -> None:
         """Add a warning at the value of a path, at its key, or at a place of its own."""
         self._add(path, Severity.WARNING, message, hint, mark or locate(self.document.root, path, key=key))
 

@@ -1,4 +1,4 @@
-"""Sections that every Polyaxon run has: logging, inputs, environment, build, run (REFERENCE 1.2-1.6 of Polyaxon 0.x)."""
+"""Sections that every Polyaxon run has: logging, inputs, environment, build, run (Polyaxon 0.x)."""
 
 from __future__ import annotations
 
@@ -57,23 +57,17 @@ class IOSpec(Section):
     """One declared input or output."""
 
     name: Name = Field(description="Name, as templates use it.", examples=["batch_size"])
-    description: Text | None = Field(
-        default=None, description="What it is, for people.", examples=["Images per batch"]
-    )
+    description: Text | None = Field(default=None, description="What it is, for people.", examples=["Images per batch"])
     type: Annotated[IOType, Word] | None = Field(
         default=None, description="Type that values are checked against.", examples=["int"]
     )
-    default: Any = Field(
-        default=None, description="Value when params gives none; needs is_optional.", examples=[128]
-    )
+    default: Any = Field(default=None, description="Value when params gives none; needs is_optional.", examples=[128])
     is_optional: bool = Field(
         default=False,
         description="Whether params may leave it out. A searched key of this name also supplies it.",
         examples=[True],
     )
-    is_list: bool = Field(
-        default=False, description="Whether it is a list of values of the type.", examples=[True]
-    )
+    is_list: bool = Field(default=False, description="Whether it is a list of values of the type.", examples=[True])
     is_flag: bool = Field(
         default=False,
         description="Whether `{{ name }}` in the command becomes `--name` (true) or nothing (false).",
@@ -104,9 +98,7 @@ class ResourcesSpec(Section):
 
     cpu: LimitSpec | None = Field(default=None, description="Processor cores.", examples=[{"requests": 2}])
     memory: LimitSpec | None = Field(default=None, description="Memory in MiB.", examples=[{"limits": 4096}])
-    gpu: LimitSpec | None = Field(
-        default=None, description="NVIDIA GPUs (nvidia.com/gpu).", examples=[{"limits": 1}]
-    )
+    gpu: LimitSpec | None = Field(default=None, description="NVIDIA GPUs (nvidia.com/gpu).", examples=[{"limits": 1}])
     tpu: LimitSpec | None = Field(default=None, description="Cloud TPU cores.", examples=[{"limits": 8}])
 
 
@@ -151,9 +143,7 @@ class EnvironmentSpec(Section):
     tolerations: tuple[Raw, ...] | None = Field(
         default=None, description="Kubernetes tolerations, as they are.", examples=[[{"operator": "Exists"}]]
     )
-    service_account: Text | None = Field(
-        default=None, description="Service account of the pods.", examples=["trainer"]
-    )
+    service_account: Text | None = Field(default=None, description="Service account of the pods.", examples=["trainer"])
     image_pull_secrets: tuple[Text, ...] | None = Field(
         default=None, description="Secrets to pull the image with.", examples=[["registry-key"]]
     )
@@ -246,15 +236,11 @@ class BuildSpec(Section):
         description="Dockerfile to build from. Not built here: build it yourself and give `image`.",
         examples=["docker/Dockerfile"],
     )
-    context: Text | None = Field(
-        default=None, description="Folder the dockerfile is built in.", examples=["docker"]
-    )
+    context: Text | None = Field(default=None, description="Folder the dockerfile is built in.", examples=["docker"])
     ref: Annotated[str, BeforeValidator(_reference)] | None = Field(
         default=None, description="Existing Polyaxon build; no effect: give `image`.", examples=["12"]
     )
-    backend: Text | None = Field(
-        default=None, description="Polyaxon's builder; no effect.", examples=["kaniko"]
-    )
+    backend: Text | None = Field(default=None, description="Polyaxon's builder; no effect.", examples=["kaniko"])
     commit: Text | None = Field(default=None, description="Commit to build; no effect.", examples=["3f1c2d4"])
     branch: Text | None = Field(default=None, description="Branch to build; no effect.", examples=["main"])
     nocache: bool = Field(
@@ -311,4 +297,3 @@ class RunSpec(Section):
         ),
         examples=["python train.py --lr={{ lr }}"],
     )
-

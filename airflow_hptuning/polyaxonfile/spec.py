@@ -1,7 +1,7 @@
 """What a polyaxonfile says: the document as it is written, and the sweep it describes.
 
 `Polyaxonfile` validates the text (and is where the JSON Schema and the reference page come from). `SweepSpec` is what
-the rest of the package works with: defaults filled in, the search space built, constants that a search replaces removed.
+the rest of the package works with: defaults filled in, the search space built, replaced constants removed.
 Polyaxon's words end here; `planning` translates them.
 """
 
@@ -96,9 +96,7 @@ class Polyaxonfile(Section):
     )
     tags: tuple[Text, ...] | None = Field(default=None, description="Tags of the sweep.", examples=[["mnist", "cnn"]])
     logging: LoggingSpec | None = Field(default=None, description="How much trials log.", examples=[{"level": "INFO"}])
-    backend: Text | None = Field(
-        default=None, description="Polyaxon's backend; no effect.", examples=["native"]
-    )
+    backend: Text | None = Field(default=None, description="Polyaxon's backend; no effect.", examples=["native"])
     framework: Text | None = Field(
         default=None, description="The library trials use; for information.", examples=["pytorch"]
     )
@@ -128,12 +126,8 @@ class Polyaxonfile(Section):
     build: BuildSpec | None = Field(
         default=None, description="What the trials run in.", examples=[{"image": "python:3.12-slim"}]
     )
-    run: RunSpec = Field(
-        description="What a trial runs.", examples=[{"cmd": "python train.py --lr={{ lr }}"}]
-    )
-    hptuning: HptuningSpec = Field(
-        description="The search.", examples=[{"matrix": {"lr": {"values": [0.01, 0.1]}}}]
-    )
+    run: RunSpec = Field(description="What a trial runs.", examples=[{"cmd": "python train.py --lr={{ lr }}"}])
+    hptuning: HptuningSpec = Field(description="The search.", examples=[{"matrix": {"lr": {"values": [0.01, 0.1]}}}])
     airflow: AirflowSpec = Field(
         default=AirflowSpec(), description="How the sweep runs on Airflow.", examples=[{"schedule": "@daily"}]
     )

@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
 
 _MARKER: Final = ".complete"
+_CREATE: Final = "{python} -m venv {venv}"
 _HASHED_BYTES: Final = 1024 * 1024
 """Larger files that a step names are told apart by size and time only."""
 
@@ -135,7 +136,7 @@ def _build(
 ) -> None:
     shutil.rmtree(venv, ignore_errors=True)
     try:
-        create = f"{shlex.quote(sys.executable)} -m venv {shlex.quote(str(venv))}"
+        create = _CREATE.format(python=shlex.quote(sys.executable), venv=shlex.quote(str(venv)))
         _run(create, "the virtual environment could not be made", LocalRunner(), on_line)
         runner = LocalRunner(working_dir=working_dir, env=environment_variables(venv, variables.items()))
         for number, step in enumerate(steps, start=1):

@@ -57,7 +57,8 @@ _KILL_GRACE: Final = 4.0
 _GIVE_UP: Final = 5.0
 """Seconds after SIGKILL at which a process counts as one that cannot be ended."""
 
-_KILLED: Final = "the task was killed"
+_KILLED: Final = Failure(FailureClass.INFRASTRUCTURE, "the task was killed while the trial ran")
+"""Not a stop: early stopping did not ask for it, so the trial deserves another try."""
 
 
 def worker_environment() -> dict[str, str]:
@@ -116,7 +117,7 @@ class LocalRunner:
         """
         started = time.time()
         if self._is_killed():
-            return Outcome(None, started, started, stopped=_KILLED)
+            return Outcome(None, started, started, failure=_KILLED)
         try:
             group = ProcessGroup(command.command, self._environment(command), self._prepared_dir(command))
         except (OSError, ValueError) as error:
@@ -309,7 +310,7 @@ class _Watch:
 
     def _end_when_asked(self, now: float) -> None:
         if self._kill_requested is not None:
-            self._stopped = _KILLED
+            self._failure = _KILLED
             self._end(min(self._grace, _KILL_GRACE))
         elif self._timeout_at is not None and now >= self._timeout_at:
             self._timed_out = True

@@ -113,4 +113,3 @@ class BayesianOptimization:
         history = _History.of(self, finished, active)
         pending = history.evolve_pending(design)
         return [*design, *_propose(self, pending, rest)]
-

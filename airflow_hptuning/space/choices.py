@@ -30,6 +30,10 @@ _LOG_RATIO = 10
 _MASS_TOLERANCE = 1e-6
 
 
+def _as_tuple(items: Iterable[Any]) -> tuple[Any, ...]:
+    return tuple(items)
+
+
 @frozen(slots=False)
 class _Listed(Parameter):
     """A parameter that lists its values.
@@ -39,7 +43,7 @@ class _Listed(Parameter):
         notes: Warnings from reading the file; they do not make two parameters different.
     """
 
-    items: tuple[Any, ...] = field(converter=tuple, hash=False)
+    items: tuple[Any, ...] = field(converter=_as_tuple, hash=False)
     notes: tuple[tuple[str, str], ...] = field(default=(), eq=False, repr=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
@@ -176,7 +180,7 @@ class WeightedChoice(_Listed):
     kind: ClassVar[str] = "pvalues"
     is_distribution: ClassVar[bool] = True
 
-    probabilities: tuple[float, ...] = field(converter=tuple)
+    probabilities: tuple[float, ...] = field(converter=_as_tuple)
 
     def __attrs_post_init__(self) -> None:
         super().__attrs_post_init__()

@@ -11,10 +11,14 @@ from attrs import field, frozen
 from airflow_hptuning.errors import SearchSpaceError
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Hashable, Iterable, Mapping, Sequence
     from random import Random
 
     from airflow_hptuning.space.base import Parameter
+
+
+def _in_order(parameters: Iterable[Parameter]) -> tuple[Parameter, ...]:
+    return tuple(parameters)
 
 
 @frozen(slots=False)
@@ -25,7 +29,7 @@ class SearchSpace:
         parameters: At least one, with different names.
     """
 
-    parameters: tuple[Parameter, ...] = field(converter=tuple)
+    parameters: tuple[Parameter, ...] = field(converter=_in_order)
 
     def __attrs_post_init__(self) -> None:
         if not self.parameters:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import pytest
 
-from airflow_hptuning.trials import TrialCommand
+from airflow_hptuning.trials import FailureClass, TrialCommand
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -58,6 +58,13 @@ class Lines(list[str]):
         self.append(line)
         if self._then is not None and line == self._at:
             self._then()
+
+
+def check_killed(outcome: Outcome) -> None:
+    """A trial that was killed with its task failed without its own fault, so that it is tried again."""
+    assert outcome.stopped is None
+    assert outcome.failure is not None
+    assert outcome.failure.failure_class is FailureClass.INFRASTRUCTURE
 
 
 class RunnerConformance:
@@ -139,7 +146,8 @@ class RunnerConformance:
         lines = Lines()
         script = "trap 'echo saving; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
         outcome = make_runner().run(command(script), on_line=lines, should_stop=lambda: "goal")
-        assert lines == ["ready", "saving"]
+        # The shell may say in between that the signal has ended its sleep.
+        assert (lines[0], lines[-1]) == ("ready", "saving")
         assert outcome.stopped == "goal"
 
     def test_a_trial_that_ignores_the_signal_is_killed(self, make_runner: MakeRunner) -> None:
@@ -152,22 +160,27 @@ class RunnerConformance:
     def test_kill_from_a_callback(self, make_runner: MakeRunner) -> None:
         """A trial can be killed from within, as a signal handler does."""
         runner = make_runner()
-        outcome = runner.run(command("echo here; sleep 60"), on_line=Lines("here", runner.kill))
-        assert outcome.stopped
+        check_killed(runner.run(command("echo here; sleep 60"), on_line=Lines("here", runner.kill)))
 
     def test_kill_from_another_thread(self, make_runner: MakeRunner) -> None:
         """A trial can be killed while its runner waits."""
         runner = make_runner()
         lines = Lines("here", lambda: threading.Timer(0.2, runner.kill).start())
-        assert runner.run(command("echo here; sleep 60"), on_line=lines).stopped
+        check_killed(runner.run(command("echo here; sleep 60"), on_line=lines))
 
     def test_kill_before_the_start(self, make_runner: MakeRunner) -> None:
         """A runner that was killed before it could run runs nothing."""
         runner = make_runner()
         runner.kill()
         lines = Lines()
-        assert runner.run(command("echo here"), on_line=lines).stopped
+        check_killed(runner.run(command("echo here"), on_line=lines))
         assert not lines
+
+    def test_kill_of_a_trial_that_exits_well(self, make_runner: MakeRunner) -> None:
+        """A trial that takes the signal for a reason to exit with 0 has not succeeded for it."""
+        runner = make_runner()
+        script = "trap 'exit 0' TERM; echo here; while :; do sleep 0.05; done"
+        check_killed(runner.run(command(script), on_line=Lines("here", runner.kill)))
 
     def test_kill_without_a_trial(self, make_runner: MakeRunner) -> None:
         """Killing what has ended does nothing."""

@@ -269,13 +269,13 @@ def test_an_exception_of_the_caller_ends_the_trial(tmp_path: Path) -> None:
 def test_descriptors_are_not_leaked() -> None:
     """Neither we nor the trial hold what was opened for the run."""
     LocalRunner().run(command("true"), on_line=Lines())
-    before = sorted(os.listdir("/proc/self/fd"))
+    before = sorted(Path("/proc/self/fd").iterdir())
     lines = Lines()
     for _ in range(5):
         LocalRunner().run(command("ls /proc/self/fd"), on_line=lines)
         LocalRunner(working_dir="/nowhere").run(command("true"), on_line=Lines())
         LocalRunner().run(command("\0"), on_line=Lines())
-    assert sorted(os.listdir("/proc/self/fd")) == before
+    assert sorted(Path("/proc/self/fd").iterdir()) == before
     # 0, 1, 2, and the one that lists them.
     assert lines[:4] == ["0", "1", "2", "3"]
     assert len(lines) == 20
@@ -335,7 +335,7 @@ def test_a_term_handler_that_kills(tmp_path: Path) -> None:
     worker = start_worker(FAMILY.format(pids=pids) + "sleep 60")
     members = wait_for_numbers(pids, 2)
     worker.terminate()
-    assert output_of(worker).startswith("-15 the task was killed")
+    assert output_of(worker).startswith("-15 None the task was killed")
     assert not any(is_running(pid) for pid in members)
 
 

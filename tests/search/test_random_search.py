@@ -18,8 +18,6 @@ _PATH = Path(__file__).resolve().parents[3] / "shared" / "polyaxon" / "validatio
 
 _VECTORS: list[dict[str, Any]] = json.loads(_PATH.read_text())["random_suggestions"] if _PATH.exists() else []
 
-_DEVIATION = "Polyaxon drew from numpy.random.RandomState, we from random.Random: sequences differ, domains do not"
-
 
 @given(spaces(), st.integers(0, 30), st.integers(0, 30), st.integers())
 def test_fewer_are_a_prefix_of_more(space: Any, fewer: int, more: int, seed: int) -> None:
@@ -85,7 +83,10 @@ def test_ten_thousand_suggestions() -> None:
 
 @pytest.mark.parametrize("vector", _VECTORS, ids=lambda vector: vector["matrix"])
 def test_vectors_of_polyaxon_but_for_the_sequence(vector: dict[str, Any]) -> None:
-    """Count, distinctness and membership agree with Polyaxon's suggestions; the sequence is a named deviation."""
+    """Count, distinctness and membership agree with Polyaxon's suggestions.
+
+    Deviation: Polyaxon drew from numpy.random.RandomState, we draw from random.Random, so sequences differ.
+    """
     import yaml
 
     space = build_space(yaml.safe_load(vector["matrix"]))
@@ -94,7 +95,6 @@ def test_vectors_of_polyaxon_but_for_the_sequence(vector: dict[str, Any]) -> Non
     assert len(ours) == len(theirs)
     assert len({space.identity(one.params) for one in ours}) == len(ours)
     assert all(space.contains(one) for one in theirs)
-    assert [one.params for one in ours] != theirs, _DEVIATION
 
 
 @pytest.mark.skipif(not _VECTORS, reason="the shared folder with Polyaxon's vectors is not beside the repository")

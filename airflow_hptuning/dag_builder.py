@@ -22,9 +22,7 @@ from airflow_hptuning.task_graphs import SweepTasks
 
 if TYPE_CHECKING:
     import os
-    from datetime import datetime
     from pathlib import Path
-    from zoneinfo import ZoneInfo
 
 _SHOWN = 80
 """How much of a parameter's definition the DAG's page shows."""

@@ -305,10 +305,8 @@ class LiveAirflow:
         run = urllib.parse.quote(run_id)
         path = f"dags/{dag_id}/dagRuns/{run}/taskInstances/{task_id}/logs/{attempt}"
         content = self.api("GET", f"{path}?map_index={map_index}&full_content=true")["content"]
-        return "\n".join(
-            line if isinstance(line, str) else "\n".join([str(line.pop("event", "")), *map(str, line.values())])
-            for line in content
-        )
+        # A structured line has its text as "event", and an error's own text elsewhere.
+        return "\n".join(str(line["event"]) + str(line.get("error_detail") or "") for line in content)
 
     def clear(self, dag_id: str, run_id: str, task_ids: list[Any], *, downstream: bool = True) -> None:
         """Clear tasks of a run (``[task_id]`` or ``[(task_id, map_index)]``)."""

@@ -103,10 +103,10 @@ def _format(template: Any, *values: Any) -> str:
 
 
 def _replace(text: Any, old: str, new: str, count: int = -1) -> str:
-    text = str(text)
-    if len(text) + (text.count(old) + 1) * len(new) > MAX_TEXT:
+    whole = str(text)
+    if len(whole) + (whole.count(old) + 1) * len(new) > MAX_TEXT:
         raise SecurityError("the result is too long")
-    return text.replace(old, new, count)
+    return whole.replace(old, new, count)
 
 
 def _bounded(items: Iterable[Any]) -> list[Any]:

@@ -257,7 +257,10 @@ class _Watch:
             self._selector.unregister(self._group.exited)
         self._exit_code = self._group.exit_code
         self._drained_at = time.monotonic() + _DRAIN
-        if self._exit_code is None:
+        if self._kill_requested is not None and self._kill_at is None:
+            # The signal that kill() sent was faster than the loop.
+            self._failure = _KILLED
+        elif self._exit_code is None:
             reason = "the exit status was lost, as SIGCHLD is ignored in the process of the task"
             self._failure = Failure(FailureClass.INFRASTRUCTURE, reason)
 

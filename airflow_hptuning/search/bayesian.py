@@ -19,36 +19,34 @@ dedupe  the best candidate whose config no trial has; a space without one is exh
 
 from __future__ import annotations
 
-import itertools
 import math
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np  # noqa: TID253 - the Bayesian modules are where numpy lives
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from airflow_hptuning.search.acquisition import Acquisition
-from airflow_hptuning.search.base import stream
+from airflow_hptuning.search.base import distinct_configs, stream
 from airflow_hptuning.search.gaussian_process import GaussianProcess, GaussianProcessSettings, fit
-from airflow_hptuning.search.maximizer import N_POLISH, N_WARMUP, Axis, maximize, sobol
+from airflow_hptuning.search.maximizer import N_POLISH, N_WARMUP, axis_of, maximize, sobol
 from airflow_hptuning.search.outcomes import OutcomeTransform
-from airflow_hptuning.trials import Suggestion, TrialState
+from airflow_hptuning.trials import ActiveTrial, Suggestion, TrialState
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Iterator, Sequence
+    from collections.abc import Hashable, Iterator, Mapping, Sequence
 
     from airflow_hptuning.search.gaussian_process import Array
-    from airflow_hptuning.space.base import Parameter
     from airflow_hptuning.space.search_space import SearchSpace
-    from airflow_hptuning.trials import ActiveTrial, CompletedTrial, Metric, Params
+    from airflow_hptuning.trials import CompletedTrial, Metric, Params
 
-_LARGEST_GRID = 512
-"""Parameters with more values are searched as if continuous, and decoded to the nearest value."""
 _EXTRA_NOISE = 0.1
 """Variance, in units of the outcome's, of observations that say less: stopped trials and those of earlier sweeps."""
 _INCUMBENTS = 5
 """Around so many of the best observed points the maximiser looks closely."""
-_DRAWS = 2048
-"""So many points without a new config, and a space without a known size counts as exhausted."""
+_DESIGN_POINTS = 2048
+"""Length of the Sobol sequence, in which configs can repeat; after it configs are drawn or listed."""
+_DIGITS = 9
+"""Points of the unit cube that agree to so many digits are the same."""
 
 
 @frozen
@@ -88,8 +86,7 @@ class BayesianOptimization:
 
     def initial(self) -> list[Suggestion]:
         """Return the initial design: distinct configs, fewer when the space has no more."""
-        points = itertools.islice(new_configs(self.space, self.seed, set()), self.n_initial_trials)
-        return [Suggestion(trial, params, info={"source": "initial design"}) for trial, params in enumerate(points)]
+        return self.suggest([], [], self.n_initial_trials)
 
     def suggest(
         self, finished: Sequence[CompletedTrial], active: Sequence[ActiveTrial], count: int
@@ -104,12 +101,208 @@ class BayesianOptimization:
             active: The trials without a result, the pending points.
             count: Suggestions wanted. Fewer come when the sweep's total is reached or the space is exhausted.
         """
-        first = 1 + max((trial.trial for trial in (*finished, *active)), default=-1)
+        known: list[CompletedTrial | ActiveTrial] = [*finished, *active]
+        first = 1 + max((trial.trial for trial in known), default=-1)
         numbers = range(first, min(first + count, self.total))
-        design = [suggestion for suggestion in self.initial() if suggestion.trial in numbers]
-        rest = numbers[len(design) :]
-        if not rest:
-            return design
-        history = _History.of(self, finished, active)
-        pending = history.evolve_pending(design)
-        return [*design, *_propose(self, pending, rest)]
+        seen = {self.space.identity(trial.params) for trial in known if self.space.contains(trial.params)}
+        designed = numbers[: max(0, self.n_initial_trials - first)]
+        suggestions = self._design(designed, seen, {"source": "initial design"})
+        rest = numbers[len(designed) :]
+        if not rest or len(suggestions) < len(designed):
+            return suggestions
+        observed = self._observe(finished)
+        if observed is None:
+            return [*suggestions, *self._design(rest, seen, {"source": "random: no trial has a value yet"})]
+        pending = [*active, *(ActiveTrial(one.trial, one.params) for one in suggestions)]
+        return [*suggestions, *self._propose(observed, pending, rest, seen)]
+
+    def _design(self, numbers: range, seen: set[Hashable], info: Mapping[str, Any]) -> list[Suggestion]:
+        configs = new_configs(self.space, self.seed, seen)
+        return [Suggestion(number, params, info=info) for number, params in zip(numbers, configs, strict=False)]
+
+    def _observe(self, finished: Sequence[CompletedTrial]) -> Observations | None:
+        """Return the data of the model; None as long as no trial has a value."""
+        trials = [
+            (trial, earlier)
+            for earlier, group in ((True, self.earlier), (False, finished))
+            for trial in sorted(group, key=lambda trial: trial.trial)
+            if self.space.contains(trial.params) and _says_something(trial)
+        ]
+        finite = [_finite_value(trial) for trial, _ in trials]
+        known = [value for value in finite if value is not None]
+        if not known:
+            return None
+        sign = self.metric.direction.sign
+        worst = min(known, key=lambda value: sign * value)
+        values = [worst if value is None else value for value in finite]
+        transform = OutcomeTransform.fit(values, sign)
+        noisy = [earlier or trial.state is TrialState.STOPPED for trial, earlier in trials]
+        return Observations(
+            trials=tuple(trial.trial for trial, earlier in trials if not earlier),
+            x=np.array([self.space.encode(trial.params) for trial, _ in trials]),
+            y=transform.forward(values),
+            noise=np.where(noisy, _EXTRA_NOISE, 0.0),
+            transform=transform,
+        )
+
+    def _propose(
+        self, observed: Observations, pending: Sequence[ActiveTrial], numbers: range, seen: set[Hashable]
+    ) -> list[Suggestion]:
+        """Return one suggestion per number, each taking those before it as pending."""
+        rng = np.random.default_rng(stream(self.seed, "bayesian", numbers[0]).getrandbits(128))
+        columns = [self.space.columns[name] for name in self.space.names]
+        axes = [axis_of(parameter, part) for parameter, part in zip(self.space.parameters, columns, strict=True)]
+        model = fit(observed.x, observed.y, columns, settings=self.gaussian_process, rng=rng, noise=observed.noise)
+        means = model.predict(observed.x)[0]
+        incumbents = observed.x[np.argsort(-means, kind="stable")[:_INCUMBENTS]]
+        waiting = [trial for trial in pending if self.space.contains(trial.params)]
+        blocked = observed.own_points
+        suggestions: list[Suggestion] = []
+        for number in numbers:
+            lies = np.array([self.space.encode(trial.params) for trial in waiting]).reshape(-1, observed.x.shape[1])
+            promise = Promise(
+                posterior=model.conditioned(lies, np.full(len(lies), _lie(observed.y))) if len(lies) else model,
+                acquisition=self.acquisition,
+                best=float(means.max()),
+                blocked=frozenset(_row_keys(np.vstack([blocked, lies]))),
+            )
+            candidates = maximize(
+                promise, axes, incumbents, rng, n_warmup=self.n_warmup or N_WARMUP, n_polish=self.n_iter or N_POLISH
+            )
+            params = self._first_new(candidates, seen)
+            if params is None:
+                break
+            info = {
+                "source": "model",
+                "known": list(observed.trials),
+                "pending": [trial.trial for trial in waiting],
+                "length_scales": dict(zip(self.space.names, _rounded(model.length_scales), strict=True)),
+                **self._prediction(promise, observed.transform, params),
+            }
+            suggestions.append(Suggestion(number, params, info=info))
+            waiting.append(ActiveTrial(number, params))
+        return suggestions
+
+    def _first_new(self, candidates: Array, seen: set[Hashable]) -> Params | None:
+        """Return the best config that no trial has, any new one when the candidates have none, or None."""
+        for candidate in candidates:
+            params = self.space.decode(candidate.tolist())
+            identity = self.space.identity(params)
+            if identity not in seen:
+                seen.add(identity)
+                return params
+        return next(new_configs(self.space, self.seed, seen), None)
+
+    def _prediction(self, promise: Promise, transform: OutcomeTransform, params: Params) -> dict[str, Any]:
+        """Return what the model expects of a config, in the metric's unit.
+
+        The transform need not be linear: its mean is a median there, and half the width of one standard deviation
+        to either side stands for the standard deviation.
+        """
+        point = np.array([self.space.encode(params)])
+        mean, std = promise.posterior.predict(point)
+        centre, *ends = transform.inverse(np.concatenate([mean, mean - std, mean + std]))
+        value = promise.acquisition.value(mean, std, promise.best)[0]
+        return {
+            "predicted": {"mean": float(centre), "std": float(abs(ends[1] - ends[0]) / 2.0)},
+            "acquisition": {"function": promise.acquisition.kind, "value": float(value)},
+        }
+
+
+@frozen(eq=False)
+class Observations:
+    """What the model is fitted to.
+
+    Attributes:
+        trials: Numbers of the trials of this sweep among them.
+        x: Encoded configs, those of earlier sweeps first, shape (n, d).
+        y: Standardised outcomes, shape (n,).
+        noise: Extra variance, shape (n,).
+        transform: From metric values to y.
+    """
+
+    trials: tuple[int, ...]
+    x: Array
+    y: Array
+    noise: Array
+    transform: OutcomeTransform
+
+    @property
+    def own_points(self) -> Array:
+        """The points of this sweep's trials."""
+        return self.x[len(self.x) - len(self.trials) :]
+
+
+@frozen(eq=False)
+class Promise:
+    """The acquisition function over the cube: what is maximised.
+
+    Attributes:
+        posterior: The model, with lies about the pending trials.
+        acquisition: The acquisition function.
+        best: The incumbent.
+        blocked: Keys of the points that trials have.
+    """
+
+    posterior: GaussianProcess
+    acquisition: Acquisition
+    best: float
+    blocked: frozenset[bytes]
+
+    def scores(self, x: Array) -> Array:
+        """Return the score of each row, -inf where a trial already is."""
+        mean, std = self.posterior.predict(x)
+        scores = np.asarray(self.acquisition.score(mean, std, self.best))
+        taken = [key in self.blocked for key in _row_keys(x)]
+        return np.where(taken, -np.inf, scores)
+
+    def slopes(self, point: Array) -> tuple[float, Array]:
+        """Return score and gradient at one point."""
+        mean, std, mean_slope, std_slope = self.posterior.gradients(point)
+        score, by_mean, by_std = self.acquisition.slopes(mean, std, self.best)
+        return score, by_mean * mean_slope + by_std * std_slope
+
+
+def new_configs(space: SearchSpace, seed: int | str, seen: set[Hashable]) -> Iterator[Params]:
+    """Yield configs that are not in ``seen``, which grows by them: a Sobol design, then whatever the space has left.
+
+    Args:
+        space: The search space.
+        seed: Seed of the sweep.
+        seen: Identities of configs that are not wanted.
+    """
+    rng = np.random.default_rng(stream(seed, "bayesian", "design").getrandbits(128))
+    for point in sobol(_DESIGN_POINTS, space.dimensions, rng):
+        params = space.decode(point.tolist())
+        identity = space.identity(params)
+        if identity not in seen:
+            seen.add(identity)
+            yield params
+    yield from distinct_configs(space, stream(seed, "bayesian", "rest"), seen)
+
+
+def _says_something(trial: CompletedTrial) -> bool:
+    """Whether a trial is an observation: it was stopped with a value, it succeeded, or it failed."""
+    if trial.state is TrialState.STOPPED:
+        return _finite_value(trial) is not None
+    return trial.state in {TrialState.SUCCEEDED, TrialState.FAILED}
+
+
+def _finite_value(trial: CompletedTrial) -> float | None:
+    """Return the value that counts; None for a failed trial, whatever it reported before."""
+    if trial.state is TrialState.FAILED or trial.value is None or not math.isfinite(trial.value):
+        return None
+    return float(trial.value)
+
+
+def _lie(y: Array) -> float:
+    return float(y.min())
+
+
+def _row_keys(x: Array) -> list[bytes]:
+    # Adding zero turns -0.0, which rounding can give, into 0.0.
+    return [row.tobytes() for row in np.round(x, _DIGITS) + 0.0]
+
+
+def _rounded(values: Array) -> list[float]:
+    return [float(f"{value:.4g}") for value in values]

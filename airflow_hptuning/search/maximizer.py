@@ -24,11 +24,14 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from airflow_hptuning.search.gaussian_process import Array
+    from airflow_hptuning.space.base import Parameter
 
 N_WARMUP = 1024
 """Sobol points, when the file does not say ``n_warmup``."""
 N_POLISH = 6
 """Climbs, when the file does not say ``n_iter``."""
+_LARGEST_GRID = 512
+"""Parameters with more values are searched as if continuous, and decoded to the nearest value."""
 _PERTURBATIONS = 64
 """Points around each incumbent."""
 _DISTANCES = (0.2, 0.05, 0.01, 0.002)
@@ -63,6 +66,18 @@ class Axis:
             raise ValueError("a continuous axis has no indices")
         part = x[:, self.columns]
         return ((part[:, None, :] - self.grid[None, :, :]) ** 2).sum(axis=2).argmin(axis=1)
+
+
+def axis_of(parameter: Parameter, columns: slice) -> Axis:
+    """Return the axis of a parameter: discrete when it has few values, be they listed or found by looking."""
+    if parameter.is_dense or (parameter.support or 0) > _LARGEST_GRID:
+        return Axis(columns)
+    if parameter.support is not None:
+        values = [parameter.support_at(index) for index in range(parameter.support)]
+    else:
+        values = [parameter.decode([place]) for place in np.linspace(0.0, 1.0, _LARGEST_GRID + 1).tolist()]
+    grid = np.unique([parameter.encode(value) for value in values], axis=0)
+    return Axis(columns) if len(grid) > _LARGEST_GRID else Axis(columns, grid)
 
 
 class Objective(Protocol):

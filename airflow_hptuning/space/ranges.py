@@ -223,7 +223,7 @@ class _Geometric(_Spaced):
     def _place(self, value: Number) -> float:
         first, last = self._ends
         if value == 0 or (value > 0) != (first > 0):
-            return 0.0
+            return 0.0 if first > 0 else 1.0
         # Differences, since the ratio of the ends can be beyond the floats.
         origin, end, here = (math.log(abs(number)) for number in (first, last, value))
         return (here - origin) / (end - origin)

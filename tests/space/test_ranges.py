@@ -182,3 +182,19 @@ def test_values_between_the_listed_ones_do_not_belong() -> None:
     assert not parameter.contains(10)
     assert not parameter.contains(math.nan)
     assert not parse_parameter("x", "geomspace", [1, 100, 3]).contains(-10)
+
+
+@pytest.mark.parametrize(
+    ("kind", "raw", "value", "place"),
+    [
+        ("range", [0, 10, 2], -3, 0.0),
+        ("range", [0, 10, 2], 99.5, 1.0),
+        ("geomspace", [1, 100, 3], -5, 0.0),
+        ("geomspace", [1, 100, 3], 0, 0.0),
+        ("geomspace", [1, 100, 3], 1e9, 1.0),
+        ("geomspace", [-100, -1, 3], 5, 1.0),
+    ],
+)
+def test_foreign_numbers_are_placed_at_the_nearest_end(kind: str, raw: Any, value: float, place: float) -> None:
+    """A number from elsewhere (an earlier sweep with other bounds) still has a place in the cube."""
+    assert parse_parameter("x", kind, raw).encode(value) == (place,)

@@ -8,7 +8,7 @@ from airflow.sdk import BaseOperator
 from airflow.sdk.exceptions import AirflowFailException
 
 from airflow_hptuning.errors import BuildError
-from airflow_hptuning.operators.sweep import data_path
+from airflow_hptuning.operators.sweep import data_path, working_dir
 from airflow_hptuning.runners.environments import build_environment
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ class BuildEnvironmentOperator(BaseOperator):
                     build.env_vars if build else (),
                     root=data_path() / "environments",
                     image=build.image if build else None,
+                    working_dir=working_dir(self.sweep.spec),
                     on_line=lambda line: self.log.info("%s", line),
                 )
             )

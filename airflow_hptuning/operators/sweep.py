@@ -58,6 +58,15 @@ def data_path() -> Path:
     return Path(conf.get("hptuning", "data_path", fallback="") or Path(AIRFLOW_HOME) / "hptuning")
 
 
+def working_dir(spec: SweepSpec) -> str | None:
+    """Return the folder trials start in: the file's own, unless ``airflow.local.working_dir`` names one."""
+    home = Path(spec.path).resolve().parent if spec.path else None
+    chosen = spec.airflow.local.working_dir
+    if home is None:
+        return chosen
+    return str(home / chosen) if chosen else str(home)
+
+
 def outputs_folder(sweep: Sweep, run_id: str, suggestion: Suggestion) -> str:
     """Return where a trial writes, below the outputs of all sweeps.
 

@@ -11,10 +11,11 @@ from attrs import evolve
 
 from airflow_hptuning.metrics import MetricLog, MetricParser, describe
 from airflow_hptuning.operators.stop_watch import STOP_GRACE, StopWatch
-from airflow_hptuning.operators.sweep import Throttle, data_path, outputs_folder, pull_list
+from airflow_hptuning.operators.sweep import Throttle, data_path, outputs_folder, pull_list, working_dir
 from airflow_hptuning.planning import resumes
 from airflow_hptuning.polyaxonfile.template import trial_command
 from airflow_hptuning.runners.environments import environment_variables
+from airflow_hptuning.runners.lines import shown
 from airflow_hptuning.runners.local import LocalRunner
 from airflow_hptuning.runners.outcomes import record
 from airflow_hptuning.trials import Failure, FailureClass, Suggestion, TrialRecord, TrialState
@@ -105,7 +106,7 @@ class LocalTrialOperator(BaseOperator):
         due = Throttle(LIVE_SECONDS)
 
         def on_line(line: str) -> None:
-            self.log.info("%s", line)
+            self.log.info("%s", shown(line))
             for observation in parser.parse(line):
                 log.add(observation)
                 watch.observe(observation)
@@ -114,7 +115,7 @@ class LocalTrialOperator(BaseOperator):
 
         timeout = spec.airflow.trial.timeout
         self._runner = LocalRunner(
-            working_dir=self._working_dir(),
+            working_dir=working_dir(self.sweep.spec),
             env=self._environment(context),
             timeout=timeout.total_seconds() if timeout else None,
             grace=STOP_GRACE,
@@ -143,7 +144,7 @@ class LocalTrialOperator(BaseOperator):
     def _command(self, suggestion: Suggestion, context: Context, attempt: int) -> TrialCommand:
         run_id = context["run_id"]
         base = self.sweep.spec.airflow.outputs.path
-        root = data_path() / "outputs" if base is None else Path(self._working_dir() or ".") / base
+        root = data_path() / "outputs" if base is None else Path(working_dir(self.sweep.spec) or ".") / base
         folder = outputs_folder(self.sweep, run_id, suggestion)
         return trial_command(
             self.sweep.spec,
@@ -154,20 +155,12 @@ class LocalTrialOperator(BaseOperator):
             attempt=attempt,
         )
 
-    def _working_dir(self) -> str | None:
-        """The folder the trial starts in: the file's own, unless ``airflow.local.working_dir`` names one."""
-        spec = self.sweep.spec
-        home = Path(spec.path).resolve().parent if spec.path else None
-        chosen = spec.airflow.local.working_dir
-        if chosen is None:
-            return str(home) if home else None
-        return str(home / chosen) if home else chosen
-
     def _environment(self, context: Context) -> dict[str, str]:
         env = dict(self.sweep.spec.airflow.local.env)
         if self.build_task_id:
             (folder,) = pull_list(context["ti"], self.build_task_id)
-            env = environment_variables(Path(folder)) | env
+            build = self.sweep.spec.build
+            env = environment_variables(Path(folder), build.env_vars if build else ()) | env
         return env
 
 

@@ -58,7 +58,8 @@ class Axis:
         """Return the encodings for uniform numbers, shape (m,) to (m, columns)."""
         if self.grid is None:
             return u[:, None]
-        return self.grid[np.minimum((u * len(self.grid)).astype(int), len(self.grid) - 1)]
+        cells: Array = self.grid[np.minimum((u * len(self.grid)).astype(int), len(self.grid) - 1)]
+        return cells
 
     def indices(self, x: Array) -> Any:
         """Return which value of the grid each row of ``x`` holds."""
@@ -98,7 +99,8 @@ def place(axes: Sequence[Axis], u: Array) -> Array:
 def sobol(count: int, dimensions: int, rng: np.random.Generator) -> Array:
     """Return ``count`` points of a scrambled Sobol sequence (Owen, 1998), shape (count, dimensions)."""
     # A power of two is drawn and cut: other numbers lose the balance of the sequence, which scipy warns of.
-    return qmc.Sobol(dimensions, rng=rng).random_base2(max(0, count - 1).bit_length())[:count]
+    points: Array = qmc.Sobol(dimensions, rng=rng).random_base2(max(0, count - 1).bit_length())[:count]
+    return points
 
 
 def perturb(axes: Sequence[Axis], incumbents: Array, rng: np.random.Generator) -> Array:

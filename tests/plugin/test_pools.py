@@ -46,7 +46,7 @@ def test_other_dags_are_left_alone() -> None:
 def test_two_schedulers_may_make_the_same_pool() -> None:
     """The second statement does nothing, and raises nothing."""
     engine = sqlalchemy.create_engine("sqlite://")
-    Pool.__table__.create(engine)  # type: ignore[attr-defined]
+    Pool.__table__.create(engine)
     values = {"pool": "p", "slots": 2, "description": "", "include_deferred": True}
     with engine.begin() as connection:
         for slots in (2, 5):

@@ -68,7 +68,8 @@ def test_pending_trials_are_not_proposed_again() -> None:
     for _ in range(5):
         (one,) = algorithm.suggest(done, active, 1)
         active.append(ActiveTrial(one.trial, one.params))
-    seen = [tuple(trial.params.items()) for trial in (*done, *active)]
+    known: list[CompletedTrial | ActiveTrial] = [*done, *active]
+    seen = [tuple(trial.params.items()) for trial in known]
     assert len(set(seen)) == len(seen)
 
 

@@ -194,11 +194,24 @@ def load(file: str | os.PathLike[str], namespace: MutableMapping[str, Any]) -> N
     wanted = get_parsing_context().dag_id
     folder = Path(file).resolve().parent
     for name in _polyaxonfiles_below(folder):
+        if _is_read_natively(name):
+            log.info("%s is a DAG file itself here; the loader leaves it alone", name)
+            continue
         if wanted is not None and not _may_define(Path(name), wanted):
             continue
         dag = _load_one(Path(name))
         if wanted is None or dag.dag_id == wanted:
             namespace[f"hptuning_{dag.dag_id}"] = dag
+
+
+def _is_read_natively(name: str) -> bool:
+    """Whether this Airflow reads the file without the loader: its DAG would be there twice."""
+    try:
+        from airflow.dag_processing.importers.base import get_importer_registry
+    except ImportError:
+        return False
+    importer = get_importer_registry().get_importer(name)
+    return type(importer).__name__ == "PolyaxonfileImporter"
 
 
 def _may_define(path: Path, dag_id: str) -> bool:

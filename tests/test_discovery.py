@@ -106,6 +106,22 @@ def test_an_extension_that_belongs_to_others_stays_theirs(caplog: pytest.LogCapt
         importers[".yml"] = ours
 
 
+@pytest.fixture
+def without_importer(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An Airflow that reads no YAML files itself."""
+    importers = get_importer_registry()._importers
+    others = {extension: one for extension, one in importers.items() if extension not in discovery.EXTENSIONS}
+    monkeypatch.setattr(get_importer_registry(), "_importers", others)
+
+
+def test_the_loader_leaves_alone_what_airflow_reads_itself(dags: Path) -> None:
+    """Otherwise each DAG would be there twice."""
+    namespace: dict[str, Any] = {}
+    load(str(dags / "loader.py"), namespace)
+    assert namespace == {}
+
+
+@pytest.mark.usefixtures("without_importer")
 def test_the_loader_gives_the_same_dags(dags: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every sweep beside it; a broken one as a DAG that says so; their file stays the YAML."""
     monkeypatch.delenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", raising=False)
@@ -118,6 +134,7 @@ def test_the_loader_gives_the_same_dags(dags: Path, monkeypatch: pytest.MonkeyPa
     assert found["sweep"].fileloc == str(dags / "sweep.yaml")
 
 
+@pytest.mark.usefixtures("without_importer")
 def test_the_loader_parses_only_the_dag_of_the_task(dags: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """In a task's process nothing else is built."""
     monkeypatch.setenv("_AIRFLOW_PARSING_CONTEXT_DAG_ID", "sweep")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow_hptuning.errors import SearchSpaceError, TemplateError
 from airflow_hptuning.polyaxonfile import template
 from airflow_hptuning.polyaxonfile.fields import closest, show
-from airflow_hptuning.polyaxonfile.hptuning import ALGORITHMS, GridSearchSpec, HyperbandSpec
+from airflow_hptuning.polyaxonfile.hptuning import ALGORITHMS
 from airflow_hptuning.polyaxonfile.jinja import parse
 from airflow_hptuning.space.parameters import parse_parameter
 from airflow_hptuning.space.search_space import SearchSpace
@@ -110,14 +110,12 @@ def render_constants(tree: dict[str, Any], space: SearchSpace | None, report: Re
             report.error((section,), str(error), hint)
 
 
-def check_params(
-    tree: Mapping[str, Any], model: Polyaxonfile | None, space: SearchSpace | None, report: Report
-) -> dict[str, Any]:
+def check_params(tree: Mapping[str, Any], model: Polyaxonfile | None, report: Report) -> dict[str, Any]:
     """Return the constants without the searched names; warn of each that a search replaces."""
     if tree.get("params") and tree.get("declarations"):
         hint = "Put all constants below `params`."
         report.error(("declarations",), "`params` and `declarations` are the same, use one", hint, key=True)
-    replaced = _searched(model, space)
+    replaced = _searched(tree)
     constants = constants_of(tree)
     for name in constants.keys() & replaced:
         place = next((key for key in ("params", "declarations") if name in (tree.get(key) or ())), "inputs")
@@ -133,11 +131,22 @@ def check_params(
     return {name: value for name, value in constants.items() if name not in replaced}
 
 
-def _searched(model: Polyaxonfile | None, space: SearchSpace | None) -> set[str]:
-    names = set(space.names) if space else set()
-    if model is not None and isinstance(model.hptuning.algorithm, HyperbandSpec):
-        names.add(model.hptuning.algorithm.resource.name)
-    return names
+def _section(tree: Mapping[str, Any], *path: str) -> Mapping[str, Any]:
+    """A section of a tree that may be of any shape; empty where there is none."""
+    found: Any = tree
+    for key in path:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found if isinstance(found, dict) else {}
+
+
+def _resource(tree: Mapping[str, Any]) -> str | None:
+    name = _section(tree, "hptuning", "hyperband", "resource").get("name")
+    return name if isinstance(name, str) else None
+
+
+def _searched(tree: Mapping[str, Any]) -> set[str]:
+    """The names that a search sets; also where the search itself has errors."""
+    return {*_section(tree, "hptuning", "matrix"), *filter(None, [_resource(tree)])}
 
 
 def _check_inputs(
@@ -173,18 +182,18 @@ def _check_value(item: IOSpec, value: Any, path: tuple[str | int, ...], report: 
             report.error(path, f"`{item.name}` must be one of {known}, not {show(found)}")
 
 
-def check_templates(
-    model: Polyaxonfile | None, params: Mapping[str, Any], space: SearchSpace | None, report: Report
-) -> None:
+def check_templates(tree: Mapping[str, Any], params: Mapping[str, Any], report: Report) -> None:
     """Find templates that are wrong, and names that nothing defines."""
-    if model is None or space is None:
-        return  # too much would be called undefined
-    optional = {item.name for item in model.inputs or ()}
-    known = {*params, *_searched(model, space), *optional}
-    _check_template(model.run.cmd, known, ("run", "cmd"), report)
+    inputs = tree.get("inputs")
+    declared = [item.get("name") for item in inputs if isinstance(item, dict)] if isinstance(inputs, list) else []
+    known = {*params, *_searched(tree), *(name for name in declared if isinstance(name, str))}
+    command = _section(tree, "run").get("cmd")
+    for line in command if isinstance(command, list) else [command]:
+        if isinstance(line, str):
+            _check_template(line, known, ("run", "cmd"), report)
     for name, value in params.items():
         for text in template.texts(value):
-            _check_template(text, known, ("params" if model.params else "declarations", name), report)
+            _check_template(text, known, ("params" if tree.get("params") else "declarations", name), report)
 
 
 def _check_template(text: str, known: Collection[str], path: tuple[str, ...], report: Report) -> None:
@@ -201,14 +210,14 @@ def _check_template(text: str, known: Collection[str], path: tuple[str, ...], re
             report.error(path, f"`{name}` is not defined", hint)
 
 
-def check_search(model: Polyaxonfile, space: SearchSpace, report: Report) -> None:
+def check_search(tree: Mapping[str, Any], space: SearchSpace | None, report: Report) -> None:
     """Check the algorithm against the space."""
-    chosen = [key for key in ALGORITHMS if getattr(model.hptuning, key) is not None]
+    hptuning = _section(tree, "hptuning")
+    chosen = [key for key in ALGORITHMS if hptuning.get(key) is not None]
     for key in chosen[1:]:
         hint = f"The file also has `{chosen[0]}`; keep one."
         report.error(("hptuning", key), "only one search algorithm can be used", hint, key=True)
-    algorithm = model.hptuning.algorithm
-    if isinstance(algorithm, GridSearchSpec):
+    if space is not None and chosen in ([], ["grid_search"]):
         for parameter in space.parameters:
             if parameter.is_distribution:
                 report.error(
@@ -216,10 +225,11 @@ def check_search(model: Polyaxonfile, space: SearchSpace, report: Report) -> Non
                     f"`{parameter.name}` defines a distribution, and it cannot be used with grid search",
                     "Use `values`, a range, or `random_search: {n_experiments: ...}`.",
                 )
-    if isinstance(algorithm, HyperbandSpec) and algorithm.resource.name in space.names:
+    resource = _resource(tree)
+    if resource is not None and resource in _section(tree, "hptuning", "matrix"):
         report.error(
-            ("hptuning", "matrix", algorithm.resource.name),
-            f"`{algorithm.resource.name}` is the resource of hyperband, which sets it itself",
+            ("hptuning", "matrix", resource),
+            f"`{resource}` is the resource of hyperband, which sets it itself",
             "Remove it from the matrix.",
             key=True,
         )

@@ -107,10 +107,10 @@ def _parse(text: str | bytes, *, file: str, path: str | None) -> SweepSpec:
     space = checks.build_space(tree, report)
     checks.render_constants(tree, space, report)
     model = _validate(tree, report)
-    params = checks.check_params(tree, model, space, report)
-    checks.check_templates(model, params, space, report)
-    if model is not None and space is not None:
-        checks.check_search(model, space, report)
+    params = checks.check_params(tree, model, report)
+    checks.check_templates(tree, params, report)
+    checks.check_search(tree, space, report)
+    if model is not None:
         checks.check_objective(model, report)
     report.raise_errors()
     if model is None or space is None:

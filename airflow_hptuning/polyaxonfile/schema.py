@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import inspect
 import json
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
@@ -65,7 +66,13 @@ def _kind_schema(kind: str) -> dict[str, Any]:
             {"type": "object"},
         ]
     }
-    return {"description": _summary(PARAMETER_KINDS[kind]), **form}
+    return {"description": _kind_summary(kind), **form}
+
+
+def _kind_summary(kind: str) -> str:
+    """Return what a kind means; its name stands beside it already."""
+    meaning = _summary(PARAMETER_KINDS[kind]).removeprefix(f"``{kind}``: ")
+    return meaning[:1].upper() + meaning[1:]
 
 
 def _summary(thing: type) -> str:
@@ -90,8 +97,7 @@ def reference_markdown() -> str:
         kinds,
         "| kind | meaning | example |\n|---|---|---|\n"
         + "\n".join(
-            f"| `{kind}` | {_cell(_summary(kind_class))} | `{kind}: {_EXAMPLES[kind]}` |"
-            for kind, kind_class in PARAMETER_KINDS.items()
+            f"| `{kind}` | {_cell(_kind_summary(kind))} | `{kind}: {_EXAMPLES[kind]}` |" for kind in PARAMETER_KINDS
         ),
     ]
     return "\n\n".join(parts) + "\n"
@@ -112,7 +118,7 @@ def _section(place: str, model: type[BaseModel], *, level: int) -> Iterator[str]
 def _row(name: str, info: FieldInfo) -> str:
     example = json.dumps(info.examples[0], ensure_ascii=False, default=str) if info.examples else ""
     cells = [f"`{name}`", _type(info.annotation), _default(info), _cell(info.description or "")]
-    return f"| {' | '.join(cells)} | {f'`{_cell(example)}`' if example else ''} |"
+    return f"| {' | '.join(cells)} | {_code(example) if example else ''} |"
 
 
 def _default(info: FieldInfo) -> str:
@@ -121,7 +127,11 @@ def _default(info: FieldInfo) -> str:
     value = info.default
     if value is None or value is PydanticUndefined or isinstance(value, BaseModel):
         return ""
-    return f"`{_cell(str(value))}`" if value != () else ""
+    if isinstance(value, timedelta):
+        return f"{value.total_seconds():g} s"
+    if isinstance(value, bool | tuple | dict):
+        return _code(json.dumps(value)) if value not in ((), {}) else ""
+    return _code(str(value))
 
 
 def _type(annotation: Any) -> str:
@@ -145,7 +155,8 @@ _NAMES = {
     "Decimal": "number",
     "Direction": "maximize or minimize",
     "NoneType": "",
-    "Literal": "one of its words",
+    "LogLevel": "DEBUG, INFO, WARN, ERROR or FATAL",
+    "Any": "anything",
 }
 
 
@@ -169,3 +180,8 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|").replace("\n", " ").replace("<", "&lt;")
+
+
+def _code(text: str) -> str:
+    """Return text as code in a cell; within code only the bar needs an escape."""
+    return f"`{text.replace('|', chr(92) + '|')}`"

@@ -231,6 +231,7 @@ def test_trials_that_reach_the_goal_together_end_the_sweep_once(live: LiveAirflo
             assert set(task_states(live, "stop_race", run_id)) <= {"success", "skipped"}
             records = all_records(live, "stop_race", run_id)
             assert {record["state"] for record in records} <= {"stopped", "succeeded"}
+            assert len(records) <= 4, "nothing starts after the goal"
             reached = [record["trial"] for record in records if record["metrics"].get("loss") == 0.01]
             stop = live.xcom("stop_race", run_id, "collect")["stop"]
             assert stop["cause"] == "goal"

@@ -22,6 +22,7 @@ from airflow_hptuning.polyaxonfile.spec import (
     RandomSearchSpec,
     SweepSpec,
 )
+from airflow_hptuning.search.early_stopping import Budget, Goal, Policy, PolicyKind, StoppingRules
 from airflow_hptuning.search.grid_search import GridSearch
 from airflow_hptuning.search.hyperband import Bracket, Hyperband
 from airflow_hptuning.search.random_search import RandomSearch
@@ -192,6 +193,37 @@ def plan(spec: SweepSpec, *, max_map_length: int = MAX_MAP_LENGTH) -> SweepPlan:
 def resumes(spec: SweepSpec) -> bool:
     """Whether a promoted trial continues from its config's checkpoint."""
     return isinstance(spec.algorithm, HyperbandSpec) and spec.algorithm.resume
+
+
+def stopping_rules(spec: SweepSpec) -> StoppingRules:
+    """Return the goals, policies and budget of a sweep."""
+    limits = spec.airflow.budget
+    failures = limits.max_failures
+    return StoppingRules(
+        goals=tuple(
+            Goal(entry.metric, entry.value, entry.optimization)
+            for entry in spec.early_stopping
+            if entry.value is not None
+        ),
+        policies=tuple(
+            Policy(
+                metric=entry.metric,
+                direction=entry.optimization,
+                kind=PolicyKind(entry.policy.kind),
+                evaluation_interval=entry.policy.evaluation_interval,
+                min_trials=entry.policy.min_trials,
+                percent=entry.policy.percent or 0,
+            )
+            for entry in spec.early_stopping
+            if entry.policy is not None
+        ),
+        budget=Budget(
+            max_hours=limits.max_hours,
+            max_failures=failures.count if failures else None,
+            max_failure_percent=failures.percent if failures else None,
+            patience=limits.patience,
+        ),
+    )
 
 
 def describe(spec: SweepSpec) -> dict[str, Any]:

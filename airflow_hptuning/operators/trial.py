@@ -6,11 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
 from attrs import evolve
 
 from airflow_hptuning.metrics import MetricLog, MetricParser, describe
-from airflow_hptuning.operators.stop_watch import STOP_GRACE, StopWatch
+from airflow_hptuning.operators.stop_watch import STOP_GRACE
+from airflow_hptuning.operators.stopping import stop_watch
 from airflow_hptuning.operators.sweep import Throttle, data_path, outputs_folder, pull_list, working_dir
 from airflow_hptuning.planning import resumes
 from airflow_hptuning.polyaxonfile.template import trial_command
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from airflow_hptuning.operators.stop_watch import StopWatch
     from airflow_hptuning.operators.sweep import Sweep
     from airflow_hptuning.trials import TrialCommand
 
@@ -70,8 +72,9 @@ class LocalTrialOperator(BaseOperator):
     def execute(self, context: Context) -> dict[str, Any]:
         """Run the trial and return its record as a JSON object."""
         suggestion = Suggestion.from_json(self.suggestion)
-        watch = StopWatch.of(context, self.sweep.spec, suggestion.trial, self.log)
-        watch.before_start()
+        watch = stop_watch(context, self.sweep.spec, suggestion.trial, self.log)
+        if (reason := watch.before_start()) is not None:
+            raise AirflowSkipException(f"the sweep is stopped: {reason.text}")
         result = self._run(suggestion, context, watch)
         will_retry = self._is_worth_a_retry(result) and context["ti"].try_number <= context["ti"].max_tries
         if not self._killed:

@@ -54,7 +54,7 @@ def build_dag(source: SweepSpec | str | os.PathLike[str], *, keep_fileloc: bool 
     # For the importer, which hands them to Airflow.
     dag.polyaxonfile_warnings = spec.warnings  # type: ignore[attr-defined]
     with dag:
-        SweepTasks(Sweep(shape.dag_id, spec), shape, longest).add()
+        SweepTasks(Sweep(shape.dag_id, spec), shape, longest, runner_of(spec)).add()
     return dag
 
 
@@ -89,12 +89,9 @@ def _check_supported(spec: SweepSpec) -> None:
     if spec.search == "bo":
         message = ("hptuning", f"this version plans `{spec.search}` but does not run it yet")
         hint = "`airflow-hptuning plan` shows what it would run; grid_search, random_search and hyperband run."
-    elif runner_of(spec) != "local":
-        message = (
-            "airflow.runner",
-            "this version runs trials as local processes only, not on kubernetes yet",
-        )
-        hint = "Set `airflow: {runner: local}`, or `[hptuning] default_runner = local` for all sweeps."
+    elif runner_of(spec) == "kubernetes" and (spec.build is None or spec.build.image is None):
+        message = ("build.image", "trials on Kubernetes need an image, and the file names none")
+        hint = "Give `build: {image: ...}`; or run them as processes of the worker: `airflow: {runner: local}`."
     if message:
         file = str(spec.path or "<text>")
         raise PolyaxonfileError([Problem(file, 1, 1, message[0], Severity.ERROR, message[1], hint)])

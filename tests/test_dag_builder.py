@@ -122,7 +122,7 @@ def test_settings_reach_the_dag() -> None:
 @pytest.mark.parametrize(
     ("text", "needle"),
     [
-        (GRID.replace("airflow: {", "airflow: {runner: kubernetes, "), "kubernetes"),
+        (GRID.replace("airflow: {", "airflow: {runner: kubernetes, "), "Kubernetes need an image"),
         (
             GRID.replace(
                 "matrix:",

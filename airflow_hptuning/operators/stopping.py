@@ -24,7 +24,7 @@ from airflow_hptuning.planning import stopping_rules
 from airflow_hptuning.search.early_stopping import StopReason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
 
     from airflow.sdk import Context
     from airflow.sdk.types import Logger, RuntimeTaskInstanceProtocol
@@ -133,7 +133,8 @@ class RunBoard:
     def skip_rest(self) -> None:
         """Skip every task of the run that has not started, mapped or not."""
         states = self.ti.get_task_states(dag_id=self.ti.dag_id, task_ids=list(self.task_ids), run_ids=[self.ti.run_id])
-        skip_in_run(list(_not_started(states.get(self.ti.run_id, {}), self.task_ids)))
+        trials = set(self._trial_task_ids)
+        skip_in_run(list(_not_started(states.get(self.ti.run_id, {}), self.task_ids, trials)))
 
     @_asking()
     def count(self, *states: str) -> int:
@@ -158,13 +159,16 @@ class RunBoard:
         return [trial for _, trial in self.pairs]
 
 
-def _not_started(states: Mapping[str, str | None], task_ids: Sequence[str]) -> Iterator[tuple[str, int]]:
+def _not_started(
+    states: Mapping[str, str | None], task_ids: Sequence[str], trials: Container[str]
+) -> Iterator[tuple[str, int]]:
     """Task id and map index of the instances to skip, from Airflow's ``{"id" or "id_index": state}``."""
     known = set(task_ids)
     for key, state in states.items():
-        if state in _NOT_TO_SKIP:
-            continue
         task_id, _, index = key.rpartition("_")
+        # The pod of a deferred trial runs: its trigger ends it, and keeps its metrics.
+        if state in _NOT_TO_SKIP or (state == "deferred" and task_id in trials):
+            continue
         if key in known:
             yield key, -1
         elif task_id in known and index.isdecimal():

@@ -195,7 +195,6 @@ def test_a_goal_ends_the_sweep_at_once(sweep: Sweep) -> None:
     assert sweep.skipped() == {
         ("trial", 2),
         ("trial", 3),
-        ("trial", 4),
         ("trial", 5),
         ("halve", -1),
         ("later.trial", -1),
@@ -401,8 +400,16 @@ def test_tasks_that_suggest_skip_themselves(sweep: Sweep) -> None:
 def test_map_indexes_are_told_from_task_ids() -> None:
     """Airflow joins both with an underscore, and parts of long rungs are numbered as well."""
     states = {"suggest_001": None, "trial_001": None, "trial_001_12": None, "trial_000_3": "running", "other_1": None}
-    found = set(stopping._not_started(states, ["suggest_001", "trial_000", "trial_001"]))
+    trials = {"trial_000", "trial_001"}
+    found = set(stopping._not_started(states, ["suggest_001", *trials], trials))
     assert found == {("suggest_001", -1), ("trial_001", -1), ("trial_001", 12)}
+
+
+def test_a_deferred_trial_is_left_to_its_trigger() -> None:
+    """The pod of a deferred trial runs, and its metrics must be kept; a task that waits to suggest has nothing."""
+    states = {"suggest_001": "deferred", "trial_001_1": "deferred", "trial_001_2": "up_for_retry"}
+    found = set(stopping._not_started(states, ["suggest_001", "trial_001"], {"trial_001"}))
+    assert found == {("suggest_001", -1), ("trial_001", 2)}
 
 
 def test_summary_says_what_was_saved() -> None:

@@ -17,7 +17,7 @@ from airflow_hptuning.runners.pod_script import NO_CHECKPOINT, SAYS
 from airflow_hptuning.trials import TrialState
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from airflow_hptuning.operators.stop_watch import StopWatch
     from airflow_hptuning.polyaxonfile.spec import SweepSpec
@@ -25,6 +25,12 @@ if TYPE_CHECKING:
 
 LIVE_SECONDS = 5.0
 """How often, at most, a running trial publishes its metrics."""
+
+_ONE_BY_ONE = 20
+"""Most lines that come together and are shown one by one."""
+
+_TOGETHER = 200
+"""Most lines of one entry of the log."""
 
 
 class TrialObserver:
@@ -34,7 +40,7 @@ class TrialObserver:
         spec: The sweep.
         suggestion: What is tried.
         watch: Tests the metrics against goals and policies.
-        show: Called with each line as a reader of the log should see it.
+        show: Called with what a reader of the log should see: a line, or several.
         publish: Called with the latest metrics, now and then.
     """
 
@@ -63,22 +69,32 @@ class TrialObserver:
 
     def on_line(self, line: str) -> None:
         """Take in one line of output."""
-        self._lines += 1
-        # After a restart of the log the first lines are known.
-        is_new = self._lines > self._shown
-        if is_new:
-            self._shown = self._lines
-            self._show(shown(line))
-            if line.startswith(SAYS) and line.endswith(NO_CHECKPOINT):
-                self._note = NO_CHECKPOINT
-        for observation in self._parser.parse(line):
-            self._log.add(observation)
-            if is_new:
-                self._has_news = True
-                self._watch.observe(observation)
+        self.on_lines([line])
+
+    def on_lines(self, lines: Sequence[str]) -> None:
+        """Take in lines of output that have come together."""
+        # After a restart of the log its first lines are known.
+        known = max(0, self._shown - self._lines)
+        self._lines += len(lines)
+        self._shown = max(self._shown, self._lines)
+        self._show_all([shown(line) for line in lines[known:]])
+        for number, line in enumerate(lines):
+            for observation in self._parser.parse(line):
+                self._log.add(observation)
+                if number >= known:
+                    self._has_news = True
+                    self._watch.observe(observation)
         if self._has_news and self._due():
             self._has_news = False
             self._publish(dict(self._log.last))
+
+    def _show_all(self, lines: Sequence[str]) -> None:
+        """Show lines one by one, or in a few entries of the log where they come by the hundred: an entry is dear."""
+        if any(line == SAYS + NO_CHECKPOINT for line in lines):
+            self._note = NO_CHECKPOINT
+        size = 1 if len(lines) <= _ONE_BY_ONE else _TOGETHER
+        for first in range(0, len(lines), size):
+            self._show("\n".join(lines[first : first + size]))
 
     def restart(self) -> None:
         """Forget the metrics: the log of the trial starts over from its first line."""

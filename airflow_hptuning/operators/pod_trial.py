@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
@@ -13,7 +14,7 @@ from airflow_hptuning.operators.sweep import outputs_folder, pull_list
 from airflow_hptuning.operators.trial_base import TrialOperator
 from airflow_hptuning.planning import pod_settings, resumes
 from airflow_hptuning.polyaxonfile.template import trial_command
-from airflow_hptuning.runners.pods import DEFAULT_OUTPUTS, pod_name, task_selector, trial_labels, trial_pod
+from airflow_hptuning.runners.pods import DEFAULT_OUTPUTS, LABEL, pod_name, task_selector, trial_labels, trial_pod
 from airflow_hptuning.trials import Failure, FailureClass, Suggestion, TrialRecord, TrialState
 
 if TYPE_CHECKING:
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 _CONFLICT = 409
 _NOT_FOUND = 404
 _INVALID = frozenset({400, 422})
+
+_GONE = 60.0
+"""Seconds to wait for a pod that was deleted."""
 
 _DEADLINE_MARGIN = 120.0
 """Seconds that Kubernetes leaves a pod beyond its time limits before it ends it without us."""
@@ -139,6 +143,7 @@ class PodTrialOperator(TrialOperator):
             task_id=ti.task_id,
             map_index=index,
             attempt=ti.try_number,
+            life=ti.max_tries,
         )
         timeout = spec.airflow.trial.timeout
         margin = spec.airflow.kubernetes.startup_timeout.total_seconds() + _DEADLINE_MARGIN
@@ -186,12 +191,25 @@ class PodTrialOperator(TrialOperator):
         )
 
     def _existing(self, client: Any, namespace: str, context: Context) -> str | None:
-        """Return the pod of this trial that an earlier try has left, if it still runs or was not yet read."""
-        task_id = context["ti"].task_id
-        selector = task_selector(self.sweep.dag_id, context["run_id"], task_id, _map_index(context))
-        pods = client.list_namespaced_pod(namespace, label_selector=f"{selector},already_checked!=True").items
-        names: list[str] = [pod.metadata.name for pod in pods if pod.metadata.deletion_timestamp is None]
-        return names[0] if names else None
+        """Return the pod of this trial that an earlier try has left, if it still runs or was not yet read.
+
+        A pod of the time before somebody cleared the task is ended first: it must not run beside the new one.
+        """
+        ti = context["ti"]
+        selector = task_selector(self.sweep.dag_id, context["run_id"], ti.task_id, _map_index(context))
+        deadline = time.monotonic() + _GONE
+        while True:
+            pods = client.list_namespaced_pod(namespace, label_selector=f"{selector},already_checked!=True").items
+            leaving = [pod for pod in pods if pod.metadata.deletion_timestamp is not None]
+            others = [pod for pod in pods if pod not in leaving]
+            for pod in others:
+                if pod.metadata.labels.get(LABEL + "life") == str(ti.max_tries):
+                    name: str = pod.metadata.name
+                    return name
+                self._delete_pod(client, pod.metadata.name, namespace)
+            if not pods or time.monotonic() > deadline:
+                return None
+            time.sleep(1)
 
     def _find(self, suggestion: Suggestion, context: Context) -> tuple[str, str] | None:
         operator = self._pod_operator(suggestion, context)
@@ -200,14 +218,15 @@ class PodTrialOperator(TrialOperator):
         return (found, namespace) if found else None
 
     def _delete(self) -> None:
-        if self._pod is None:
-            return
-        from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+        if self._pod is not None:
+            from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+
+            self._delete_pod(KubernetesHook(conn_id=self._conn_id).core_v1_client, *self._pod)
+
+    def _delete_pod(self, client: Any, name: str, namespace: str) -> None:
         from kubernetes.client import ApiException
 
-        name, namespace = self._pod
         try:
-            client = KubernetesHook(conn_id=self._conn_id).core_v1_client
             client.delete_namespaced_pod(name, namespace, grace_period_seconds=round(STOP_GRACE))
         except ApiException as error:
             if error.status != _NOT_FOUND:

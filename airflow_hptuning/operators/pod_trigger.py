@@ -115,7 +115,7 @@ class PodJob:
         )
         pod = PodWatch(
             client,
-            on_line=observer.on_line,
+            on_lines=observer.on_lines,
             on_restart=observer.restart,
             should_stop=watch.check,
             timeout=timeout.total_seconds() if timeout else None,

@@ -86,7 +86,8 @@ class PodWatch:
 
     Args:
         client: The pod.
-        on_line: Called with every line of the log, as ``LocalRunner.run`` does.
+        on_lines: Called with the lines of the log, as many as have come; otherwise as ``on_line`` of
+            ``LocalRunner.run``.
         on_restart: Called when the log starts over: what was seen of it does not count.
         should_stop: Asked about every second; a text ends the trial, and is the reason.
         timeout: Seconds that the container may run.
@@ -100,7 +101,7 @@ class PodWatch:
         self,
         client: PodClient,
         *,
-        on_line: Callable[[str], None],
+        on_lines: Callable[[list[str]], None],
         on_restart: Callable[[], None],
         should_stop: Callable[[], str | None],
         timeout: float | None = None,
@@ -110,7 +111,7 @@ class PodWatch:
         say: Callable[[str], None] = lambda _: None,
     ) -> None:
         self._client = client
-        self._on_line = on_line
+        self._on_lines = on_lines
         self._on_restart = on_restart
         self._should_stop = should_stop
         self._timeout = timeout
@@ -277,9 +278,9 @@ class PodWatch:
         await queue.put(None)
 
     def _take(self, lines: list[str]) -> None:
-        self._tail.extend(lines)
-        for line in lines:
-            self._on_line(line)
+        if lines:
+            self._tail.extend(lines)
+            self._on_lines(lines)
 
     def _asked_to_stop(self) -> bool:
         now = time.monotonic()

@@ -24,7 +24,7 @@ CONTAINER: Final = "base"
 """Name of the container in which the trial runs; the KubernetesPodOperator's."""
 
 LABEL: Final = "hptuning/"
-"""Prefix of our labels: sweep, run, task, trial, config, bracket, rung, try."""
+"""Prefix of our labels: sweep, run, task, trial, config, bracket, rung, try, life."""
 
 TERMINATION_LOG: Final = "/dev/termination-log"
 """Where ``tracking`` keeps a summary of the metrics that no log can lose."""
@@ -176,9 +176,19 @@ def trial_pod(
 
 
 def trial_labels(
-    suggestion: Suggestion, *, sweep: str, run_id: str, task_id: str, map_index: int, attempt: int
+    suggestion: Suggestion, *, sweep: str, run_id: str, task_id: str, map_index: int, attempt: int, life: int = 0
 ) -> dict[str, str]:
-    """Return the labels of a trial's pod."""
+    """Return the labels of a trial's pod.
+
+    Args:
+        suggestion: What is tried.
+        sweep: Name of the sweep (its DAG).
+        run_id: The run of the sweep.
+        task_id: The mapped task of the trial.
+        map_index: Which of its instances.
+        attempt: Number of the try, from 1.
+        life: What changes when somebody clears the task, but not when it is retried.
+    """
     values = {
         "sweep": sweep,
         "run": run_id,
@@ -188,6 +198,7 @@ def trial_labels(
         "bracket": suggestion.bracket,
         "rung": suggestion.rung,
         "try": attempt,
+        "life": life,
     }
     return {LABEL + key: label_value(value) for key, value in values.items() if value is not None}
 

@@ -86,10 +86,7 @@ class _KeepsFileloc(DAG):
 def _check_supported(spec: SweepSpec) -> None:
     """Refuse what this version can plan but not run; the message is the import error of the file."""
     message = None
-    if spec.search == "bo":
-        message = ("hptuning", f"this version plans `{spec.search}` but does not run it yet")
-        hint = "`airflow-hptuning plan` shows what it would run; grid_search, random_search and hyperband run."
-    elif runner_of(spec) != "local":
+    if runner_of(spec) != "local":
         message = (
             "airflow.runner",
             "this version runs trials as local processes only, not on kubernetes yet",

@@ -84,17 +84,12 @@ class _KeepsFileloc(DAG):
 
 
 def _check_supported(spec: SweepSpec) -> None:
-    """Refuse what this version can plan but not run; the message is the import error of the file."""
-    message = None
-    if spec.search == "bo":
-        message = ("hptuning", f"this version plans `{spec.search}` but does not run it yet")
-        hint = "`airflow-hptuning plan` shows what it would run; grid_search, random_search and hyperband run."
-    elif runner_of(spec) == "kubernetes" and (spec.build is None or spec.build.image is None):
-        message = ("build.image", "trials on Kubernetes need an image, and the file names none")
+    """Refuse what cannot run as the file is; the message is its import error."""
+    if runner_of(spec) == "kubernetes" and (spec.build is None or spec.build.image is None):
+        message = "trials on Kubernetes need an image, and the file names none"
         hint = "Give `build: {image: ...}`; or run them as processes of the worker: `airflow: {runner: local}`."
-    if message:
         file = str(spec.path or "<text>")
-        raise PolyaxonfileError([Problem(file, 1, 1, message[0], Severity.ERROR, message[1], hint)])
+        raise PolyaxonfileError([Problem(file, 1, 1, "build.image", Severity.ERROR, message, hint)])
 
 
 def runner_of(spec: SweepSpec) -> str:

@@ -48,7 +48,7 @@ SHOWN_VALUES = 1000
 
 @frozen
 class Batch:
-    """Trials of a grid or random sweep that are mapped together.
+    """Trials that are mapped together.
 
     Attributes:
         first: Number of the first trial.
@@ -68,7 +68,7 @@ class SweepPlan:
         search: ``grid``, ``random``, ``hyperband`` or ``bo``.
         trials: How many trials at most.
         concurrency: How many of them at once.
-        batches: Mapped groups of a grid or random sweep; empty for the others.
+        batches: Mapped groups of a grid or random sweep, and of an initial design; empty for Hyperband.
         brackets: Brackets of Hyperband, deepest first; empty for the others.
         initial: Size of the initial design (Bayesian optimisation), else 0.
         iterations: Model-based trials after it (Bayesian optimisation), else 0.
@@ -89,7 +89,7 @@ class SweepPlan:
     def tasks(self) -> int:
         """How many task instances Airflow will schedule: trials, and the tasks that suggest, halve and collect."""
         rungs = sum(len(bracket.rungs) for bracket in self.brackets)
-        suggestions = len(self.batches) + len(self.brackets) + (1 if self.initial else 0) + self.iterations
+        suggestions = len(self.batches) + len(self.brackets) + self.iterations
         return self.trials + suggestions + rungs + int(self.build) + 1
 
 
@@ -180,16 +180,24 @@ def plan(spec: SweepSpec, *, max_map_length: int = MAX_MAP_LENGTH) -> SweepPlan:
         distinct = spec.space.n_distinct
         total = total if distinct is None else min(total, distinct)
         initial = min(settings.n_initial_trials, total)
-        return SweepPlan(**common, trials=total, initial=initial, iterations=total - initial)
+        return SweepPlan(
+            **common,
+            trials=total,
+            batches=_batches(initial, max_map_length),
+            initial=initial,
+            iterations=total - initial,
+        )
     algorithm = algorithm_of(spec, seed=0)
     if isinstance(algorithm, Hyperband):
         trials = sum(rung.trials for bracket in algorithm.brackets for rung in bracket.rungs)
         return SweepPlan(**common, trials=trials, brackets=algorithm.brackets)
     if isinstance(algorithm, (GridSearch, RandomSearch)):
-        starts = range(0, algorithm.total, max_map_length)
-        batches = tuple(Batch(first, min(max_map_length, algorithm.total - first)) for first in starts)
-        return SweepPlan(**common, trials=algorithm.total, batches=batches)
+        return SweepPlan(**common, trials=algorithm.total, batches=_batches(algorithm.total, max_map_length))
     raise UnsupportedError(f"cannot plan {spec.search}")
+
+
+def _batches(trials: int, length: int) -> tuple[Batch, ...]:
+    return tuple(Batch(first, min(length, trials - first)) for first in range(0, trials, length))
 
 
 def resumes(spec: SweepSpec) -> bool:

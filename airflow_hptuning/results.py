@@ -210,6 +210,7 @@ def _best(record: TrialRecord, value: float) -> dict[str, Any]:
         "rung": record.rung,
         "state": record.state.value,
         "metrics": dict(record.metrics),
+        "info": _strict(dict(record.info)),
     }
 
 

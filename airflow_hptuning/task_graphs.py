@@ -1,11 +1,14 @@
 """The tasks of a sweep, for each search algorithm: what the graph in the UI shows.
 
 Grid and random search are ``suggest`` → mapped ``trial`` → ``collect``. Hyperband has a group per bracket, side by
-side, and in it a group per rung. ``collect`` comes after every trial, whatever happened.
+side, and in it a group per rung. Bayesian optimisation has a group for the initial design and one per iteration; what
+waits for its turn there is the chain of the tasks that suggest, and no trial holds it up. ``collect`` comes after every
+trial, whatever happened.
 """
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import TaskGroup, TriggerRule
@@ -17,6 +20,7 @@ from airflow_hptuning.operators.halving import HalvingOperator, SuggestRungOpera
 from airflow_hptuning.operators.pod_trial import PodTrialOperator
 from airflow_hptuning.operators.reap import ReapOperator
 from airflow_hptuning.operators.suggest import SuggestOperator
+from airflow_hptuning.operators.suggest_sensor import SuggestSensor
 from airflow_hptuning.operators.trial import LocalTrialOperator
 
 if TYPE_CHECKING:
@@ -32,6 +36,9 @@ POOL_PREFIX = "hptuning__"
 
 INFRASTRUCTURE_RETRIES = 2
 """How often a trial is retried that failed through no fault of its own, where the file does not say."""
+
+SUGGEST_RETRY_DELAY = timedelta(seconds=5)
+"""A task that suggests depends on Airflow's own servers only."""
 
 
 @define
@@ -62,6 +69,8 @@ class SweepTasks:
         if self.shape.brackets:
             for bracket in self.shape.brackets:
                 self._bracket(bracket)
+        elif self.shape.initial:
+            self._iterations()
         else:
             self._batches()
         collect = CollectOperator(
@@ -78,8 +87,9 @@ class SweepTasks:
             reap = ReapOperator(task_id="reap", sweep=self.sweep, retries=2)
             collect >> reap.as_teardown()
 
-    def _batches(self) -> None:
-        """Grid and random search: suggest → trials, once for every list that Airflow can map over."""
+    def _batches(self) -> list[BaseOperator]:
+        """Suggest → trials, once for every list that Airflow can map over; returns the tasks that suggest."""
+        suggesting: list[BaseOperator] = []
         for number, batch in enumerate(self.shape.batches):
             group = None if len(self.shape.batches) == 1 else TaskGroup(f"batch_{number:03d}")
             suggest = SuggestOperator(
@@ -88,6 +98,29 @@ class SweepTasks:
             self._first(suggest)
             # Earlier batches first.
             self._trials(suggest, group, priority=len(self.shape.batches) - number)
+            suggesting.append(suggest)
+        return suggesting
+
+    def _iterations(self) -> None:
+        """Bayesian optimisation: the initial design, then a chain of tasks that each suggest one trial."""
+        with TaskGroup("initial"):
+            upstream = self._batches()
+        initial, at_once = self.shape.initial, self.shape.concurrency
+        for number in range(self.shape.iterations):
+            with TaskGroup(f"iteration_{number:03d}") as group:
+                suggest = SuggestSensor(
+                    task_id="suggest",
+                    sweep=self.sweep,
+                    trial=initial + number,
+                    barrier=initial + number // at_once * at_once if self.sweep.spec.airflow.bo_synchronous else None,
+                    # One that was killed must not end the search.
+                    trigger_rule=TriggerRule.ALL_DONE,
+                    retries=INFRASTRUCTURE_RETRIES,
+                    retry_delay=SUGGEST_RETRY_DELAY,
+                )
+                self._trials(suggest, group, priority=1)
+            upstream >> suggest
+            upstream = [suggest]
 
     def _bracket(self, bracket: Bracket) -> None:
         """One bracket of Hyperband: rungs one after the other, each halved into the next."""

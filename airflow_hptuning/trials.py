@@ -235,6 +235,7 @@ class TrialRecord:
         attempt: Number of the try, from 1.
         failure: Why it failed, if it did.
         note: What else a reader should know (such as why it was stopped).
+        info: Why the algorithm proposed it, as in the suggestion.
     """
 
     trial: int
@@ -251,6 +252,7 @@ class TrialRecord:
     attempt: int = 1
     failure: Failure | None = None
     note: str | None = None
+    info: Mapping[str, Any] = Factory(dict)
 
     @property
     def config_id(self) -> str:
@@ -285,6 +287,7 @@ class TrialRecord:
             "attempt": self.attempt,
             "failure": self.failure.to_json() if self.failure else None,
             "note": self.note,
+            "info": dict(self.info),
         }
 
     @classmethod

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk import BaseOperator
 
 from airflow_hptuning.operators.stopping import skip_if_stopped
-from airflow_hptuning.search.grid_search import GridSearch
-from airflow_hptuning.search.random_search import RandomSearch
+from airflow_hptuning.search.base import Batched
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
 
 
 class SuggestOperator(BaseOperator):
-    """Suggests the trials of one batch of a grid or random search.
+    """Suggests the trials of one batch of a grid or random search, or of an initial design.
 
     Suggestions depend on the file and the run only, so a repeated task suggests the same.
 
@@ -39,7 +38,7 @@ class SuggestOperator(BaseOperator):
         """Return the suggestions of the batch as JSON objects."""
         skip_if_stopped(context)
         algorithm = self.sweep.algorithm(context["run_id"])
-        if not isinstance(algorithm, (GridSearch, RandomSearch)):
+        if not isinstance(algorithm, Batched):
             raise TypeError(f"{algorithm.name} has no batches")
         suggestions = algorithm.suggestions(self.first, self.first + self.count)
         self.log.info("%s search suggests %d trials", algorithm.name.capitalize(), len(suggestions))

@@ -101,28 +101,30 @@ def gather(ti: RuntimeTaskInstanceProtocol, pairs: Sequence[tuple[str, str]]) ->
     for suggesting, trial in pairs:
         suggestions = [Suggestion.from_json(item) for found in pull_list(ti, suggesting) for item in found]
         done = {item["trial"]: TrialRecord.from_json(item) for item in pull_list(ti, trial)}
-        states = {} if len(done) == len(suggestions) else _task_states(ti, trial)
+        states = {} if len(done) == len(suggestions) else task_states(ti, [trial])
         records.extend(
-            done.get(suggestion.trial) or _without_result(suggestion, states.get(f"{trial}_{index}"))
+            done.get(suggestion.trial) or without_result(suggestion, states.get(f"{trial}_{index}"))
             for index, suggestion in enumerate(suggestions)
         )
     return sorted(records, key=lambda record: record.trial)
 
 
-def _task_states(ti: RuntimeTaskInstanceProtocol, task_id: str) -> Mapping[str, str]:
-    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=[task_id], run_ids=[ti.run_id])
+def task_states(ti: RuntimeTaskInstanceProtocol, task_ids: Sequence[str]) -> Mapping[str, str]:
+    """Return the states of tasks of this run, mapped ones as ``id_index``."""
+    states = ti.get_task_states(dag_id=ti.dag_id, task_ids=list(task_ids), run_ids=[ti.run_id])
     found: Mapping[str, str] = states.get(ti.run_id, {})
     return found
 
 
-def _without_result(suggestion: Suggestion, task_state: str | None) -> TrialRecord:
-    """The record of a trial whose task left none: what Airflow knows of the task tells which kind it was."""
+def without_result(suggestion: Suggestion, task_state: str | None) -> TrialRecord:
+    """Return the record of a trial whose task left none: what Airflow knows of the task tells which kind it was."""
     common: dict[str, Any] = {
         "trial": suggestion.trial,
         "params": suggestion.params,
         "resource": suggestion.resource,
         "bracket": suggestion.bracket,
         "rung": suggestion.rung,
+        "info": suggestion.info,
     }
     if task_state in {"failed", "success", "running", "up_for_retry", "restarting"}:
         reason = f"the task ended without a result (its state is {task_state}): killed, or marked by hand"
@@ -131,7 +133,10 @@ def _without_result(suggestion: Suggestion, task_state: str | None) -> TrialReco
 
 
 def completed(sweep: Sweep, records: Sequence[TrialRecord]) -> list[CompletedTrial]:
-    """Return what the search algorithm may know of finished trials; a failed one has no value."""
+    """Return what the search algorithm may know of finished trials.
+
+    A failed one has no value; one that failed through no fault of its own says nothing of its config, as if skipped.
+    """
     objective, mode = sweep.spec.objective, sweep.spec.airflow.metrics.value
     counting = {TrialState.SUCCEEDED, TrialState.STOPPED}
     return [
@@ -139,13 +144,19 @@ def completed(sweep: Sweep, records: Sequence[TrialRecord]) -> list[CompletedTri
             record.trial,
             record.params,
             record.value_of(objective.name, mode) if objective and record.state in counting else None,
-            record.state,
+            _meaning(record),
             record.resource,
             record.bracket,
             record.rung,
         )
         for record in records
     ]
+
+
+def _meaning(record: TrialRecord) -> TrialState:
+    if record.failure is not None and record.failure.failure_class.is_infrastructure:
+        return TrialState.SKIPPED
+    return record.state
 
 
 class Throttle:

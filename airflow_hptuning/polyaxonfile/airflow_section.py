@@ -347,8 +347,8 @@ class AirflowSpec(Section):
     bo_synchronous: bool = Field(
         default=False,
         description=(
-            "Whether Bayesian optimisation waits for all running trials before it proposes, which makes a seeded sweep"
-            " repeatable at any concurrency, and slower."
+            "Whether Bayesian optimisation proposes as many trials as may run at once, and then waits for all of them,"
+            " which makes a seeded sweep repeatable at any concurrency, and slower."
         ),
         examples=[True],
     )

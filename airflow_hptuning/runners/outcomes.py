@@ -75,6 +75,7 @@ def record(
         attempt=attempt,
         failure=failure,
         note=outcome.stopped,
+        info=suggestion.info,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from itertools import islice
 from random import Random
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterable, Iterator, Sequence
@@ -35,6 +35,14 @@ class SearchAlgorithm(Protocol):
             active: All trials that have been suggested and have not ended.
             count: How many trials are wanted.
         """
+
+
+@runtime_checkable
+class Batched(Protocol):
+    """A search algorithm of which some or all trials are known by their numbers alone."""
+
+    def suggestions(self, start: int, stop: int) -> list[Suggestion]:
+        """Return the trials from number ``start`` to before ``stop``, fewer where there are no more."""
 
 
 def stream(seed: int | str, *names: int | str) -> Random:

@@ -84,9 +84,21 @@ class BayesianOptimization:
         """Trials of the sweep, unless the space ends before."""
         return self.n_initial_trials + self.n_iterations
 
-    def initial(self) -> list[Suggestion]:
-        """Return the initial design: distinct configs, fewer when the space has no more."""
-        return self.suggest([], [], self.n_initial_trials)
+    def suggestions(self, start: int, stop: int) -> list[Suggestion]:
+        """Return the trials of the initial design from number ``start`` to before ``stop``; fewer in a small space."""
+        return self.suggest([], [], min(stop, self.n_initial_trials))[start:]
+
+    def suggestion(
+        self, trial: int, finished: Sequence[CompletedTrial], active: Sequence[ActiveTrial]
+    ) -> Suggestion | None:
+        """Return the suggestion for a trial of a given number, or None when the space is exhausted.
+
+        Args:
+            trial: The number. It does not depend on how many trials are known: some may be lost.
+            finished: As for ``suggest``.
+            active: As for ``suggest``.
+        """
+        return next(iter(self._suggest(range(trial, trial + 1), finished, active)), None)
 
     def suggest(
         self, finished: Sequence[CompletedTrial], active: Sequence[ActiveTrial], count: int
@@ -103,17 +115,23 @@ class BayesianOptimization:
         """
         known: list[CompletedTrial | ActiveTrial] = [*finished, *active]
         first = 1 + max((trial.trial for trial in known), default=-1)
-        numbers = range(first, min(first + count, self.total))
+        return self._suggest(range(first, min(first + count, self.total)), finished, active)
+
+    def _suggest(
+        self, numbers: range, finished: Sequence[CompletedTrial], active: Sequence[ActiveTrial]
+    ) -> list[Suggestion]:
+        known: list[CompletedTrial | ActiveTrial] = [*finished, *active]
         seen = {self.space.identity(trial.params) for trial in known if self.space.contains(trial.params)}
-        designed = numbers[: max(0, self.n_initial_trials - first)]
+        designed = range(numbers.start, max(numbers.start, min(numbers.stop, self.n_initial_trials)))
+        rest = range(designed.stop, numbers.stop)
         suggestions = self._design(designed, seen, {"source": "initial design"})
-        rest = numbers[len(designed) :]
         if not rest or len(suggestions) < len(designed):
             return suggestions
         observed = self._observe(finished)
         if observed is None:
             return [*suggestions, *self._design(rest, seen, {"source": "random: no trial has a value yet"})]
-        pending = [*active, *(ActiveTrial(one.trial, one.params) for one in suggestions)]
+        waiting = sorted(active, key=lambda trial: trial.trial)
+        pending = [*waiting, *(ActiveTrial(one.trial, one.params) for one in suggestions)]
         return [*suggestions, *self._propose(observed, pending, rest, seen)]
 
     def _design(self, numbers: range, seen: set[Hashable], info: Mapping[str, Any]) -> list[Suggestion]:

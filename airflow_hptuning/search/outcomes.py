@@ -25,6 +25,8 @@ _POWERS = (-1.0, 3.0)
 """Where the power is sought. Beyond it the long tail would be squeezed into one value."""
 _NORMAL_QUARTILES = 1.349
 """Distance of the quartiles of a normal distribution, in standard deviations."""
+_SMALLEST_SCALE = 1e-4
+"""Of the robust spread, as a part of the range."""
 _EDGE = 1e-9
 
 
@@ -56,7 +58,8 @@ class OutcomeTransform:
         raw = raw / unit
         location = float(np.median(raw))
         low, high = np.quantile(raw, [0.25, 0.75])
-        scale = float(high - low) / _NORMAL_QUARTILES or float(raw.std()) or 1.0
+        # Where most values are equal the quartiles say nothing.
+        scale = max(float(high - low) / _NORMAL_QUARTILES, _SMALLEST_SCALE * float(np.ptp(raw))) or 1.0
         centred = (raw - location) / scale
         power = _best_power(centred) if abs(_skewness(centred)) > _LARGE_SKEWNESS else 1.0
         straight = yeo_johnson(centred, power)

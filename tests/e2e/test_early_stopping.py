@@ -65,6 +65,10 @@ SEARCHES = {
         "seed: 3\n  hyperband: {max_iter: 9, eta: 3, resource: {name: steps, type: int}, metric: {name: loss,"
         " optimization: minimize}}\n  matrix: {x: {uniform: [0, 1]}}"
     ),
+    "stop_bo": (
+        "seed: 3\n  bo: {n_initial_trials: 4, n_iterations: 5, metric: {name: loss, optimization: minimize}}"
+        "\n  matrix: {x: {uniform: [0, 1]}}"
+    ),
 }
 
 ALL_FAIL = """
@@ -198,7 +202,7 @@ def test_a_goal_ends_everything_within_seconds(
     summary = live.xcom(name, run_id, "collect")
     assert summary["best"]["trial"] == trials[2]
     assert (summary["stop"]["cause"], summary["stop"]["trial"], summary["stop"]["value"]) == ("goal", trials[2], 0.93)
-    planned = {"stop_grid": 12, "stop_random": 7, "stop_hyperband": 22}[name]
+    planned = {"stop_grid": 12, "stop_random": 7, "stop_hyperband": 22, "stop_bo": 9}[name]
     assert summary["stop"]["saved"]["trials"] == planned - 3
     states = task_states(live, name, run_id)
     assert set(states) == {"success", "skipped"}

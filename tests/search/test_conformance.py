@@ -1,4 +1,4 @@
-"""Every algorithm without a model against the conformance kit."""
+"""Every algorithm against the conformance kit."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from airflow_hptuning.search.bayesian import BayesianOptimization
 from airflow_hptuning.search.grid_search import GridSearch
 from airflow_hptuning.search.hyperband import Hyperband
 from airflow_hptuning.search.random_search import RandomSearch
@@ -46,6 +47,11 @@ def hyperband_fraction(space: SearchSpace, seed: int, direction: Direction) -> S
     return Hyperband(space, 5, Fraction("1.7"), "int", Metric("loss", direction), seed)
 
 
+def bayesian(space: SearchSpace, seed: int, direction: Direction) -> SearchAlgorithm:
+    """Build a short Bayesian optimisation."""
+    return BayesianOptimization(space, 4, 4, Metric("loss", direction), seed)
+
+
 FACTORIES: dict[Factory, tuple[str, ...]] = {
     grid: LISTED_KINDS,
     random: tuple(PARAMETER_KINDS),
@@ -61,3 +67,11 @@ FACTORIES: dict[Factory, tuple[str, ...]] = {
 def test_algorithm_conforms(factory: Factory, check: Callable[[Factory, Any], None], data: st.DataObject) -> None:
     """Each algorithm passes each check on any space that it admits."""
     check(factory, data.draw(spaces(FACTORIES[factory], max_parameters=3)))
+
+
+@pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__.removeprefix("check_"))
+@settings(max_examples=6)
+@given(space=spaces(max_parameters=3))
+def test_bayesian_optimisation_conforms(check: Callable[[Factory, Any], None], space: SearchSpace) -> None:
+    """It passes the same checks; fewer spaces, for it fits a model for each suggestion."""
+    check(bayesian, space)

@@ -12,8 +12,9 @@ from typing import Any
 
 import pytest
 
-from airflow_hptuning import build_dag, task_graphs
+from airflow_hptuning import build_dag, load_spec, task_graphs
 from airflow_hptuning.errors import PolyaxonfileError
+from airflow_hptuning.planning import plan
 from airflow_hptuning.plugin import pools
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -71,6 +72,13 @@ def test_structure(name: str) -> None:
         path.write_text(found)
         pytest.fail(f"{path.name} was missing and is written now: look at it, then run again")
     assert found == path.read_text()
+
+
+@pytest.mark.parametrize("text", [GRID, BUILT, LARGE, HYPERBAND, HYPERBAND.replace("max_iter: 9", "max_iter: 2000")])
+def test_plan_counts_the_tasks_of_the_dag(text: str) -> None:
+    """What ``plan`` announces is what Airflow will schedule: the trials, and every task that is not mapped."""
+    planned = plan(load_spec(text))
+    assert planned.tasks - planned.trials == sum(not task.is_mapped for task in build_dag(text).tasks)
 
 
 def test_serialisation_is_deterministic() -> None:

@@ -26,7 +26,8 @@ os.makedirs(notes, exist_ok=True)
 attempts = os.path.join(notes, os.environ["HPTUNING_SWEEP"] + "-" + os.environ["HPTUNING_TRIAL_ID"])
 with open(attempts, "a") as file:
     file.write(str(os.getpgid(0)) + "\\n")
-if os.environ["HPTUNING_TRIAL_ID"] == os.environ.get("LUCKLESS") and not os.path.exists(notes + "/mended"):
+mended = os.path.join(notes, os.environ["HPTUNING_SWEEP"] + "-mended")
+if os.environ["HPTUNING_TRIAL_ID"] in os.environ.get("LUCKLESS", "") and not os.path.exists(mended):
     sys.exit("not mended yet")
 checkpoint = os.path.join(get_outputs_path(), "checkpoint.json")
 done = json.load(open(checkpoint)) if os.path.exists(checkpoint) else 0
@@ -57,7 +58,7 @@ airflow:
 """
 
 INTERRUPTED = SWEEP + '  local: {env: {SECONDS_PER_EPOCH: "4"}}\n'
-CLEARED = SWEEP + '  local: {env: {SECONDS_PER_EPOCH: "0", LUCKLESS: "%d"}}\n'
+CLEARED = SWEEP + '  local: {env: {SECONDS_PER_EPOCH: "0", LUCKLESS: "%s"}}\n'
 
 
 @pytest.fixture(scope="module")
@@ -123,7 +124,7 @@ def test_a_killed_scheduler_loses_nothing(own: LiveAirflow) -> None:
 
 def test_clearing_a_failed_trial_ranks_its_rung_again(own: LiveAirflow) -> None:
     """A failed trial that would have been the best is cleared with what follows: its config goes on this time."""
-    own.add("cleared.yaml", CLEARED % 0)
+    own.add("cleared.yaml", CLEARED % "0")
     run_id, state = own.run("cleared")
     assert state == "success"
     before = records(own, "cleared", run_id)
@@ -131,7 +132,7 @@ def test_clearing_a_failed_trial_ranks_its_rung_again(own: LiveAirflow) -> None:
     assert before[0]["state"] == "failed"
     assert before[3]["params"]["x"] == min(values[1], values[2])
 
-    (own.dags / "started" / "mended").touch()
+    (own.dags / "started" / "cleared-mended").touch()
     own.clear("cleared", run_id, [["bracket_1.rung_0.trial", 0]])
     assert own.wait_for_run("cleared", run_id) == "success"
     after = records(own, "cleared", run_id)
@@ -140,3 +141,23 @@ def test_clearing_a_failed_trial_ranks_its_rung_again(own: LiveAirflow) -> None:
     assert after[3]["params"]["x"] == min(values.values())
     summary = own.xcom("cleared", run_id, "collect")
     assert summary["states"] == {"succeeded": 6}
+
+
+def test_a_rung_without_a_value_ends_its_bracket_only(own: LiveAirflow) -> None:
+    """The other bracket and ``collect`` are not held up, and the bracket goes on once its trials are cleared."""
+    own.add("hopeless.yaml", CLEARED % "0, 1, 2")
+    run_id, state = own.run("hopeless")
+    assert state == "success"
+    states = {i["task_id"]: i["state"] for i in own.task_instances("hopeless", run_id)}
+    assert states["bracket_1.rung_0.halve"] == "success"
+    assert states["bracket_1.rung_1.trial"] == "skipped"
+    assert "Bracket 1 ends at rung 0: no trial has a value" in own.task_log(
+        "hopeless", run_id, "bracket_1.rung_0.halve"
+    )
+    summary = own.xcom("hopeless", run_id, "collect")
+    assert (summary["best"]["bracket"], summary["states"]) == (0, {"succeeded": 2, "failed": 3})
+
+    (own.dags / "started" / "hopeless-mended").touch()
+    own.clear("hopeless", run_id, [["bracket_1.rung_0.trial", index] for index in range(3)])
+    assert own.wait_for_run("hopeless", run_id) == "success"
+    assert own.xcom("hopeless", run_id, "collect")["states"] == {"succeeded": 6}

@@ -110,6 +110,14 @@ def test_trials_hold_the_concurrency() -> None:
     assert trial.retries == 2
 
 
+@pytest.mark.parametrize(("text", "limit"), [(GRID, 3 + 4), (LARGE, 3), (HYPERBAND, 3)])
+def test_a_shared_pool_does_not_lift_the_concurrency(text: str, limit: int) -> None:
+    """Batches and brackets run side by side, and a mapped task's own limit knows nothing of the other tasks."""
+    dag = build_dag(text.replace("airflow: {", "airflow: {pool: gpu, "))
+    assert dag.max_active_tasks == limit
+    assert build_dag(text).max_active_tasks > 3, "the sweep's own pool has as many slots"
+
+
 def test_settings_reach_the_dag() -> None:
     """Schedule with time zone, start, catch-up, owner, tags, pool, retries."""
     dag = build_dag(NIGHTLY)

@@ -77,6 +77,16 @@ airflow:
   metrics: {objective: {name: loss, optimization: minimize}}
 """
 
+BUDGET = """
+version: 1
+kind: group
+hptuning: {concurrency: 2, matrix: {x: {range: [0, 20, 1]}}}
+run: {cmd: "echo loss={{ x }}; sleep %s"}
+airflow:
+  budget: {%s}
+  metrics: {objective: {name: loss, optimization: minimize}}
+"""
+
 POLICY = """
 version: 1
 kind: group
@@ -198,6 +208,24 @@ def test_a_hopeless_sweep_ends_by_its_budget(live: LiveAirflow) -> None:
     summary = live.xcom("stop_failures", run_id, "collect")
     assert summary["stop"]["cause"] == "max_failures"
     assert summary["failures"]["user_code"]["count"] == states["failed"] - 1
+
+
+def test_time_and_patience_end_a_sweep(live: LiveAirflow) -> None:
+    """Both are successes, as trials have values: of those that ended, or that were running when the time was up."""
+    live.add("stop_patience.yaml", BUDGET % ("0.1", "patience: 3"))
+    live.add("stop_hours.yaml", BUDGET % ("600", "max_hours: 0.01"))
+    runs = {}
+    for name in ("stop_patience", "stop_hours"):
+        live.wait_for_dag(name)
+        runs[name] = live.trigger(name)
+    for name, run_id in runs.items():
+        assert live.wait_for_run(name, run_id) == "success"
+        assert set(task_states(live, name, run_id)) == {"success", "skipped"}
+    patience, hours = (live.xcom(name, run_id, "collect") for name, run_id in runs.items())
+    assert (patience["stop"]["cause"], patience["best"]["trial"]) == ("patience", 0)
+    assert patience["stop"]["text"].endswith("trials have finished without an improvement")
+    assert 4 <= patience["states"]["succeeded"] <= 6, "the best, three more, and whoever was running or starting"
+    assert (hours["stop"]["cause"], hours["states"]) == ("max_hours", {"stopped": 2, "skipped": 18})
 
 
 def test_trials_that_reach_the_goal_together_end_the_sweep_once(live: LiveAirflow) -> None:

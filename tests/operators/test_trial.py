@@ -34,6 +34,17 @@ run:
 airflow: {runner: local, trial: {retries: 1}}
 """
 
+HYPERBAND = """
+version: 1
+kind: group
+hptuning:
+  hyperband: {max_iter: 9, eta: 3, resume: true, resource: {name: steps, type: int}, metric: {name: loss}}
+  matrix: {x: {uniform: [0, 1]}}
+run:
+  cmd: COMMAND; echo loss={{ steps }} {{ x }}
+airflow: {runner: local, outputs: {path: OUTPUTS}}
+"""
+
 FOUND = StopReason(StopCause.GOAL, "trial 9 reached loss <= 0.05 with 0.01")
 
 
@@ -61,24 +72,27 @@ class Night:
 
     Attributes:
         command: What the trials run.
+        text: The sweep.
         run: The state of the run on the server.
         dag: The DAG of the sweep.
     """
 
     command: str
+    text: str = TEXT
     run: FakeRun = field(factory=FakeRun)
     dag: DAG = field(init=False)
 
     def __attrs_post_init__(self) -> None:
         """All trials are mapped, and none has started."""
-        self.dag = build_dag(TEXT.replace("COMMAND", self.command))
+        self.dag = build_dag(self.text.replace("COMMAND", self.command))
         self.run.states = {("suggest", -1): "success", ("collect", -1): None, **{("trial", i): None for i in range(4)}}
 
-    def trial(self, number: int, attempt: int = 1) -> TrialRecord:
+    def trial(self, number: int, attempt: int = 1, **place: Any) -> TrialRecord:
         """Run a trial's task, and return what it returned."""
         self.run.states["trial", number] = "running"
-        suggestion = Suggestion(number, {"x": number}).to_json()
-        sweep = Sweep("sweep", load_spec(TEXT.replace("COMMAND", self.command)))
+        params = {"x": 0.5} if place else {"x": number}
+        suggestion = Suggestion(number, params, **place).to_json()
+        sweep = Sweep("sweep", load_spec(self.text.replace("COMMAND", self.command)))
         operator = LocalTrialOperator(task_id="trial", sweep=sweep, suggestion=suggestion)
         ti = self.run.task_instance(operator, number, try_number=attempt, max_tries=1)
         context: Any = {
@@ -183,3 +197,15 @@ def test_goal_reached_while_a_task_is_queued(night: Night, tmp_path: Path) -> No
         night.trial(0)
     assert not (tmp_path / "ran").exists()
     assert night.waiting() == []
+
+
+def test_a_missing_checkpoint_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A promoted trial that finds nothing in its config's folder starts from scratch; the one after it does not."""
+    text = HYPERBAND.replace("OUTPUTS", str(tmp_path))
+    made = Night("echo epoch >> $HPTUNING_OUTPUTS_PATH/checkpoint", text)
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", made.run, raising=False)
+    promoted = made.trial(1, resource=3, bracket=2, rung=1)
+    assert promoted.note == "no checkpoint in the outputs directory: the trial starts from scratch"
+    assert made.trial(2, resource=9, bracket=2, rung=2).note is None
+    assert made.trial(3, resource=3, bracket=1, rung=0).note is None, "nobody expects a checkpoint in a first rung"
+    assert len(list(tmp_path.rglob("checkpoint"))) == 2, "one folder per bracket and config"

@@ -20,7 +20,7 @@ export VENV
 
 ##@ Use
 .PHONY: quickstart
-quickstart: $(VENV)/.runtime  ## start Airflow here, run both example sweeps, print their leaderboards (PORT=8080)
+quickstart: $(VENV)/.runtime  ## start Airflow here, run the example sweeps, print their leaderboards (PORT=8080)
 	@$(BIN)/python -m tools.quickstart start $(if $(PORT),--port $(PORT))
 
 .PHONY: status

@@ -11,14 +11,12 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from airflow_hptuning.errors import PolyaxonfileError, Problem, Severity
-from airflow_hptuning.planning import describe, plan, resumes
+from airflow_hptuning.planning import describe
 from airflow_hptuning.polyaxonfile.parser import find_problems, load_spec
-from airflow_hptuning.search.simulation import critical_path, makespan
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Sequence
 
-    from airflow_hptuning.planning import SweepPlan
     from airflow_hptuning.polyaxonfile.spec import SweepSpec
 
 SHOWN_ROWS = 20
@@ -89,7 +87,7 @@ def plan_text(spec: SweepSpec) -> list[str]:
         ),
     ]
     if shape["brackets"]:
-        lines += ["", *_rung_table(plan(spec), resume=resumes(spec))]
+        lines += ["", *_rung_table(shape)]
     if shape["search"] == "bo":
         initial = shape["trials"] - shape["iterations"]
         lines += ["", f"{initial} initial trials, then {shape['iterations']} suggested by the model"]
@@ -104,19 +102,24 @@ def plan_text(spec: SweepSpec) -> list[str]:
     return lines
 
 
-def _rung_table(plan_of_sweep: SweepPlan, *, resume: bool) -> list[str]:
-    """The brackets, and what they cost in units of the resource."""
-    brackets, slots = plan_of_sweep.brackets, plan_of_sweep.concurrency
-    rows = [[b.bracket, rung.rung, rung.trials, rung.resource] for b in brackets for rung in b.rungs]
-    path = critical_path(brackets, resume=resume)
-    side_by_side = makespan(brackets, slots, resume=resume)
-    one_by_one = makespan(brackets, slots, sequential=True, resume=resume)
-    cost = (
-        f"total resource {path.work:g}, longest chain {path.chain:g}; at concurrency {slots} the bound is"
-        f" {path.bound(slots):g}, brackets side by side take {side_by_side:g}, one after the other {one_by_one:g}"
-        f" ({one_by_one / side_by_side:.2f} times as long)"
+def _rung_table(shape: dict[str, Any]) -> list[str]:
+    """The brackets with their rungs, what they cost in units of the resource, and how long they take."""
+    rows: list[list[Any]] = []
+    for bracket in shape["brackets"]:
+        rungs = bracket["rungs"]
+        rows += [[bracket["bracket"], rung["rung"], rung["trials"], rung["resource"]] for rung in rungs]
+    cost = shape["cost"]
+    saved = 1 - cost["side_by_side"] / cost["one_by_one"]
+    work = (
+        f"in units of the resource: {_text(cost['resource'])} for all trials,"
+        f" {_text(cost['longest_chain'])} for the longest chain of rungs"
     )
-    return [*_table(["bracket", "rung", "trials", "resource"], rows), "", cost]
+    time = (
+        f"at concurrency {shape['concurrency']} it takes {_text(cost['side_by_side'])}; less than"
+        f" {_text(cost['bound'])} is impossible; brackets one after the other would take"
+        f" {_text(cost['one_by_one'])}, so side by side saves {saved:.0%}"
+    )
+    return [*_table(["bracket", "rung", "trials", "resource"], rows), "", work, time]
 
 
 def _values(parameter: dict[str, Any]) -> str:

@@ -111,12 +111,19 @@ def _dag_arguments(spec: SweepSpec, shape: SweepPlan) -> dict[str, Any]:
         "end_date": settings.end_date,
         "catchup": settings.catchup,
         "max_active_runs": settings.max_active_runs,
-        # Airflow's default of 16 would cap the concurrency in silence.
-        "max_active_tasks": shape.concurrency + _OWN_TASKS,
+        "max_active_tasks": _active_tasks(spec, shape),
         "tags": sorted({"hptuning", spec.search, *spec.tags, *settings.tags}),
         "doc_md": _documentation(spec, shape),
         "default_args": {"owner": settings.owner or "airflow"},
     }
+
+
+def _active_tasks(spec: SweepSpec, shape: SweepPlan) -> int:
+    """How many tasks of a run may run at once; Airflow's default of 16 would cap the concurrency in silence."""
+    # The limit of a mapped task holds for it alone. Where there are several of them, side by side, and the pool is not
+    # the sweep's own, this is the only limit that holds for all; then suggesting and halving take a trial's place.
+    is_spread = bool(shape.brackets) or len(shape.batches) > 1
+    return shape.concurrency if spec.airflow.pool and is_spread else shape.concurrency + _OWN_TASKS
 
 
 def _documentation(spec: SweepSpec, shape: SweepPlan) -> str:

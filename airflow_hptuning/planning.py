@@ -7,6 +7,7 @@ line and the docs read it, and nothing here runs anything.
 
 from __future__ import annotations
 
+import math
 import re
 from itertools import islice
 from pathlib import Path
@@ -26,8 +27,9 @@ from airflow_hptuning.polyaxonfile.spec import (
 from airflow_hptuning.runners.pods import PodSettings, quantities
 from airflow_hptuning.search.early_stopping import Budget, Goal, Policy, PolicyKind, StoppingRules
 from airflow_hptuning.search.grid_search import GridSearch
-from airflow_hptuning.search.hyperband import Bracket, Hyperband
+from airflow_hptuning.search.hyperband import Bracket, Hyperband, Rung
 from airflow_hptuning.search.random_search import RandomSearch
+from airflow_hptuning.search.simulation import critical_path, makespan
 from airflow_hptuning.trials import ActiveTrial, CompletedTrial, Metric, Params, TrialState
 
 if TYPE_CHECKING:
@@ -73,6 +75,7 @@ class SweepPlan:
         initial: Size of the initial design (Bayesian optimisation), else 0.
         iterations: Model-based trials after it (Bayesian optimisation), else 0.
         build: Whether a build task comes first.
+        max_map_length: The longest list that a task may hand to a mapped one.
     """
 
     dag_id: str
@@ -84,13 +87,20 @@ class SweepPlan:
     initial: int = 0
     iterations: int = 0
     build: bool = False
+    max_map_length: int = MAX_MAP_LENGTH
 
     @property
     def tasks(self) -> int:
         """How many task instances Airflow will schedule: trials, and the tasks that suggest, halve and collect."""
-        rungs = sum(len(bracket.rungs) for bracket in self.brackets)
-        suggestions = len(self.batches) + len(self.brackets) + self.iterations
-        return self.trials + suggestions + rungs + int(self.build) + 1
+        halvings = sum(len(bracket.rungs) - 1 for bracket in self.brackets)
+        suggestions = len(self.batches) + self.iterations
+        suggestions += sum(self._rung_suggestions(rung) for bracket in self.brackets for rung in bracket.rungs)
+        return self.trials + suggestions + halvings + int(self.build) + 1
+
+    def _rung_suggestions(self, rung: Rung) -> int:
+        # The halving before a later rung suggests its trials, if they fit into one list.
+        parts = math.ceil(rung.trials / self.max_map_length)
+        return parts if rung.rung == 0 or parts > 1 else 0
 
 
 def dag_id_of(spec: SweepSpec) -> str:
@@ -174,6 +184,7 @@ def plan(spec: SweepSpec, *, max_map_length: int = MAX_MAP_LENGTH) -> SweepPlan:
         "search": spec.search,
         "concurrency": spec.concurrency,
         "build": bool(spec.build and spec.build.build_steps),
+        "max_map_length": max_map_length,
     }
     if isinstance(settings, BayesianSpec):
         total = settings.n_initial_trials + settings.n_iterations
@@ -292,9 +303,25 @@ def describe(spec: SweepSpec) -> dict[str, Any]:
             }
             for bracket in shape.brackets
         ],
+        "cost": _cost(shape, resume=resumes(spec)),
         "iterations": shape.iterations,
         "tasks": shape.tasks,
         "warnings": [str(problem) for problem in spec.warnings],
+    }
+
+
+def _cost(shape: SweepPlan, *, resume: bool) -> dict[str, float] | None:
+    """What Hyperband's trials cost and how long they take, in units of the resource."""
+    if not shape.brackets:
+        return None
+    slots = shape.concurrency
+    path = critical_path(shape.brackets, resume=resume)
+    return {
+        "resource": path.work,
+        "longest_chain": path.chain,
+        "bound": path.bound(slots),
+        "side_by_side": makespan(shape.brackets, slots, resume=resume),
+        "one_by_one": makespan(shape.brackets, slots, sequential=True, resume=resume),
     }
 
 

@@ -18,6 +18,17 @@ UNTOUCHED_BY_SKIP = {"running", "success", "failed"}
 
 
 @define
+class FakeStateStore:
+    """The store of a task's own state."""
+
+    values: dict[str, Any] = field(factory=dict)
+
+    def set(self, key: str, value: Any) -> None:
+        """Keep a value."""
+        self.values[key] = value
+
+
+@define
 class FakeRun:
     """What Airflow's server keeps of one DAG run; answers the messages of its tasks as the server would.
 

@@ -94,10 +94,14 @@ def test_plan_prints_the_rung_table(files: dict[str, str], capsys: pytest.Captur
     text = capsys.readouterr().out
     assert "206 trials" in text
     assert ["4", "0", "81", "1"] in [line.split() for line in text.splitlines()]
-    assert "side by side" in text
+    # Nobody can do 1902 units of work on 4 slots in less than 475.5.
+    assert "1902 for all trials, 121 for the longest chain" in text
+    assert "less than 475.5 is impossible" in text
     assert main(["plan", files["hyperband"], "-o", "json"]) == 0
     shape = json.loads(capsys.readouterr().out)
     assert [bracket["rungs"][0]["trials"] for bracket in shape["brackets"]] == [81, 34, 15, 8, 5]
+    assert list(shape["cost"]) == ["resource", "longest_chain", "bound", "side_by_side", "one_by_one"]
+    assert shape["cost"]["bound"] <= shape["cost"]["side_by_side"] < shape["cost"]["one_by_one"]
 
 
 def test_plan_of_a_bad_file_prints_its_problems(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 
 import pytest
 
-from airflow_hptuning import build_dag, task_graphs
+from airflow_hptuning import build_dag, load_spec, task_graphs
 from airflow_hptuning.errors import PolyaxonfileError
 from airflow_hptuning.operators.suggest_sensor import SuggestSensor
+from airflow_hptuning.planning import plan
 from airflow_hptuning.plugin import pools
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
@@ -78,6 +79,13 @@ def test_structure(name: str) -> None:
     assert found == path.read_text()
 
 
+@pytest.mark.parametrize("text", [GRID, BUILT, LARGE, HYPERBAND, HYPERBAND.replace("max_iter: 9", "max_iter: 2000")])
+def test_plan_counts_the_tasks_of_the_dag(text: str) -> None:
+    """What ``plan`` announces is what Airflow will schedule: the trials, and every task that is not mapped."""
+    planned = plan(load_spec(text))
+    assert planned.tasks - planned.trials == sum(not task.is_mapped for task in build_dag(text).tasks)
+
+
 def test_serialisation_is_deterministic() -> None:
     """Processes with other hash seeds serialise the same DAG; a comment in the file makes another."""
     code = (
@@ -105,6 +113,14 @@ def test_trials_hold_the_concurrency() -> None:
     assert (trial.pool, trial.max_active_tis_per_dagrun) == ("hptuning__sweep", 3)
     assert dag.max_active_tasks > 3
     assert trial.retries == 2
+
+
+@pytest.mark.parametrize(("text", "limit"), [(GRID, 3 + 4), (LARGE, 3), (HYPERBAND, 3)])
+def test_a_shared_pool_does_not_lift_the_concurrency(text: str, limit: int) -> None:
+    """Batches and brackets run side by side, and a mapped task's own limit knows nothing of the other tasks."""
+    dag = build_dag(text.replace("airflow: {", "airflow: {pool: gpu, "))
+    assert dag.max_active_tasks == limit
+    assert build_dag(text).max_active_tasks > 3, "the sweep's own pool has as many slots"
 
 
 def test_settings_reach_the_dag() -> None:

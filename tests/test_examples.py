@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,9 +13,10 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_hptuning.planning import plan
+from airflow_hptuning.planning import plan, resumes
 from airflow_hptuning.polyaxonfile.parser import find_problems, is_polyaxonfile, load_spec, parse_text
 from airflow_hptuning.polyaxonfile.template import render_command
+from airflow_hptuning.search.base import stream
 from airflow_hptuning.trials import Direction
 
 if TYPE_CHECKING:
@@ -74,10 +76,11 @@ def test_documented_python_compiles(page: str, line: int, text: str) -> None:
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
 def test_example_is_a_small_sweep_that_ranks_by_accuracy(path: Path) -> None:
-    """The examples take a minute: eight trials, two at once; both maximise the accuracy."""
+    """The examples take a minute: eight trials, two at once; more of them where most are short."""
     spec = load_spec(path)
     shape = plan(spec)
-    assert (shape.dag_id, shape.trials, shape.concurrency) == (path.stem, 8, 2)
+    trials = 22 if shape.search == "hyperband" else 8
+    assert (shape.dag_id, shape.trials, shape.concurrency) == (path.stem, trials, 2)
     assert spec.objective is not None
     assert (spec.objective.name, spec.objective.direction) == ("accuracy", Direction.MAXIMIZE)
 
@@ -86,6 +89,24 @@ def test_random_example_says_when_it_has_reached_its_goal() -> None:
     """The random example names two goals, of which either will do."""
     goals = [(goal.metric, goal.value) for goal in load_spec(DAGS / "digits_random.yaml").early_stopping]
     assert goals == [("accuracy", 0.995), ("loss", 0.01)]
+
+
+def test_hyperband_example_trains_only_what_a_rung_adds(tmp_path: Path) -> None:
+    """Its script resumes from its checkpoint, and reports exactly what it would have without the interruption."""
+    spec = load_spec(DAGS / "digits_hyperband.yaml")
+    assert resumes(spec)
+    config = spec.space.sample(stream(0, "any"))
+
+    def reports(epochs: int, outputs: str) -> list[str]:
+        words = render_command(spec, config, resource=epochs).split()
+        environment = os.environ | {"HPTUNING_OUTPUTS_PATH": str(tmp_path / outputs)}
+        command = [sys.executable, *words[1:]]
+        done = subprocess.run(command, cwd=DAGS, env=environment, capture_output=True, text=True, check=True)
+        return [line for line in done.stdout.splitlines() if line.startswith("{")]
+
+    resumed = [line for epochs in (1, 3) for line in reports(epochs, "promoted")]
+    assert resumed == reports(3, "at once")
+    assert [json.loads(line)["step"] for line in resumed] == [1, 2, 3]
 
 
 @pytest.mark.filterwarnings("ignore:GitWildMatchPattern:DeprecationWarning")  # Airflow's own

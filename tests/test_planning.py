@@ -112,6 +112,7 @@ def test_describe_is_plain_json_of_a_stable_shape() -> None:
         "parameters",
         "configs",
         "brackets",
+        "cost",
         "iterations",
         "tasks",
         "warnings",

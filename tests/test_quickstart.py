@@ -194,3 +194,23 @@ def test_progress_counts_trials_and_shows_the_best() -> None:
     progress.refresh(FakeApi())
     assert str(progress) == "sweep: 2/3 done, 1 running, 1 failed, best accuracy 0.9000 (#0)"
     assert not progress.is_over
+
+
+class FakeHyperband(FakeApi):
+    """Two rungs have begun, whose trials have the same map indexes; the second one's is better."""
+
+    def tasks(self, _dag_id: str, _run_id: str) -> list[dict[str, object]]:
+        """Return the trial of each rung."""
+        return [{"task_id": f"rung_{n}.trial", "map_index": 0, "state": "success"} for n in range(2)]
+
+    def result(self, _dag_id: str, _run_id: str, task_id: str, _map_index: int) -> object:
+        """Return the record of a trial."""
+        number, accuracy = {"rung_0.trial": (0, 0.7), "rung_1.trial": (9, 0.8)}[task_id]
+        return {"trial": number, "state": "succeeded", "metrics": {"accuracy": accuracy}}
+
+
+def test_progress_reads_every_rung_and_knows_what_is_to_come() -> None:
+    """Trials of rungs that have not begun count as planned."""
+    progress = Progress("sweep", "manual__1", Metric("accuracy", Direction.MAXIMIZE), planned=22)
+    progress.refresh(FakeHyperband())
+    assert str(progress) == "sweep: 2/22 done, best accuracy 0.8000 (#9)"

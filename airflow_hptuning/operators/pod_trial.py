@@ -14,7 +14,7 @@ from airflow_hptuning.operators.sweep import outputs_folder, pull_list
 from airflow_hptuning.operators.trial_base import TrialOperator
 from airflow_hptuning.planning import pod_settings, resumes
 from airflow_hptuning.polyaxonfile.template import trial_command
-from airflow_hptuning.runners.pods import DEFAULT_OUTPUTS, LABEL, pod_name, task_selector, trial_labels, trial_pod
+from airflow_hptuning.runners.pods import DEFAULT_OUTPUTS, LABEL, Place, pod_name, trial_labels, trial_pod
 from airflow_hptuning.trials import Failure, FailureClass, Suggestion, TrialRecord, TrialState
 
 if TYPE_CHECKING:
@@ -124,27 +124,19 @@ class PodTrialOperator(TrialOperator):
 
     def pod_arguments(self, suggestion: Suggestion, context: Context) -> dict[str, Any]:
         """Return the arguments of the KubernetesPodOperator that builds the trial's pod: plain data."""
-        spec, ti, run_id = self.sweep.spec, context["ti"], context["run_id"]
-        settings, index = pod_settings(spec), _map_index(context)
+        spec, ti, place = self.sweep.spec, context["ti"], self._place(context)
+        settings = pod_settings(spec)
         base = (spec.airflow.outputs.path or DEFAULT_OUTPUTS).rstrip("/")
         command = trial_command(
             spec,
             suggestion,
-            sweep=self.sweep.dag_id,
-            run_id=run_id,
-            outputs_path=f"{base}/{outputs_folder(self.sweep, run_id, suggestion)}",
+            sweep=place.sweep,
+            run_id=place.run_id,
+            outputs_path=f"{base}/{outputs_folder(self.sweep, place.run_id, suggestion)}",
             attempt=ti.try_number,
         )
-        name = pod_name(self.sweep.dag_id, run_id, ti.task_id, index, ti.try_number, trial=suggestion.trial)
-        labels = trial_labels(
-            suggestion,
-            sweep=self.sweep.dag_id,
-            run_id=run_id,
-            task_id=ti.task_id,
-            map_index=index,
-            attempt=ti.try_number,
-            life=ti.max_tries,
-        )
+        name = pod_name(place, trial=suggestion.trial, attempt=ti.try_number)
+        labels = trial_labels(place, suggestion, attempt=ti.try_number, life=ti.max_tries)
         timeout = spec.airflow.trial.timeout
         margin = spec.airflow.kubernetes.startup_timeout.total_seconds() + _DEADLINE_MARGIN
         manifest = trial_pod(
@@ -166,6 +158,11 @@ class PodTrialOperator(TrialOperator):
             "do_xcom_push": False,
         }
 
+    def _place(self, context: Context) -> Place:
+        ti = context["ti"]
+        index = -1 if ti.map_index is None else ti.map_index
+        return Place(self.sweep.dag_id, context["run_id"], ti.task_id, index)
+
     @property
     def _conn_id(self) -> str:
         return self.sweep.spec.airflow.kubernetes.conn_id or "kubernetes_default"
@@ -175,15 +172,15 @@ class PodTrialOperator(TrialOperator):
 
         if self._pod is None:
             raise RuntimeError("the pod has not been started")
-        ti, started = context["ti"], context["dag_run"].start_date
+        place, started = self._place(context), context["dag_run"].start_date
         return PodJob(
             polyaxonfile=self.sweep.spec.text,
-            dag_id=self.sweep.dag_id,
-            run_id=context["run_id"],
-            task_id=ti.task_id,
-            map_index=_map_index(context),
+            dag_id=place.sweep,
+            run_id=place.run_id,
+            task_id=place.task_id,
+            map_index=place.map_index,
             suggestion=dict(self.suggestion),
-            attempt=ti.try_number,
+            attempt=context["ti"].try_number,
             pod=self._pod[0],
             namespace=self._pod[1],
             conn_id=self._conn_id,
@@ -195,8 +192,7 @@ class PodTrialOperator(TrialOperator):
 
         A pod of the time before somebody cleared the task is ended first: it must not run beside the new one.
         """
-        ti = context["ti"]
-        selector = task_selector(self.sweep.dag_id, context["run_id"], ti.task_id, _map_index(context))
+        ti, selector = context["ti"], self._place(context).selector
         deadline = time.monotonic() + _GONE
         while True:
             pods = client.list_namespaced_pod(namespace, label_selector=f"{selector},already_checked!=True").items
@@ -232,11 +228,6 @@ class PodTrialOperator(TrialOperator):
             if error.status != _NOT_FOUND:
                 # The task that reaps looks for it once more.
                 self.log.warning("Could not delete the pod %s: %s", name, error)
-
-
-def _map_index(context: Context) -> int:
-    index = context["ti"].map_index
-    return -1 if index is None else index
 
 
 class PodRefusedError(Exception):

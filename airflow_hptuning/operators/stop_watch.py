@@ -46,6 +46,9 @@ LAZY_POLL_SECONDS = 5.0
 LIVE_SECONDS = 2.0
 """How often, at most, a running trial publishes its curves and is compared; rarer where that takes many requests."""
 
+COMPARING = 0.05
+"""Part of its time, at most, that a trial spends on its policies: in a sweep of thousands the curves are long."""
+
 READS_PER_SECOND = 4
 """How many mapped tasks a trial reads per second, at most, for its policies."""
 
@@ -303,9 +306,16 @@ class _Comparison:
 
     def verdict(self) -> str | None:
         """Publish, and compare where an evaluation is due; at most every few seconds."""
-        if not self._has_news or self._clock() < self._next:
+        began = self._clock()
+        if not self._has_news or began < self._next:
             return None
-        self._next = self._clock() + self._seconds
+        try:
+            return self._compare()
+        finally:
+            now = self._clock()
+            self._next = max(began + self._seconds, now + (now - began) / COMPARING)
+
+    def _compare(self) -> str | None:
         self.publish()
         due = [
             number

@@ -196,6 +196,19 @@ def stop_watch(context: Context, spec: SweepSpec, trial: int, log: Logger) -> St
     )
 
 
+def watch_from_start(context: Context, spec: SweepSpec, trial: int, log: Logger) -> StopWatch:
+    """As ``stop_watch``, for a trial that is about to start, or to be suggested.
+
+    Raises:
+        AirflowSkipException: The run is being stopped, or must now be.
+    """
+    watch = stop_watch(context, spec, trial, log)
+    reason = watch.before_start()
+    if reason is not None:
+        raise AirflowSkipException(f"the sweep is stopped: {reason.text}")
+    return watch
+
+
 def skip_if_stopped(context: Context) -> None:
     """Skip the task that starts, if its run is being stopped; for tasks that suggest.
 

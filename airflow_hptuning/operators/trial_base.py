@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
-from airflow_hptuning.operators.stopping import stop_watch
+from airflow_hptuning.operators.stopping import stop_watch, watch_from_start
 from airflow_hptuning.trials import Suggestion
 
 if TYPE_CHECKING:
@@ -61,11 +61,7 @@ class TrialOperator(BaseOperator):
         Raises:
             AirflowSkipException: The sweep is stopped.
         """
-        watch = self.watch(context)
-        reason = watch.before_start()
-        if reason is not None:
-            raise AirflowSkipException(f"the sweep is stopped: {reason.text}")
-        return watch
+        return watch_from_start(context, self.sweep.spec, self.suggestion["trial"], self.log)
 
     def will_retry(self, record: TrialRecord, context: Context) -> bool:
         """Whether the trial will be tried again, if the sweep goes on."""

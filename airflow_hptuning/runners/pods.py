@@ -41,6 +41,28 @@ _NAMED_LISTS: Final = {"volumeMounts": "mountPath", "ports": "containerPort"}
 
 
 @frozen
+class Place:
+    """The task instance that a pod belongs to.
+
+    Attributes:
+        sweep: Name of the sweep (its DAG).
+        run_id: The run of the sweep.
+        task_id: The mapped task of the trial.
+        map_index: Which of its instances.
+    """
+
+    sweep: str
+    run_id: str
+    task_id: str
+    map_index: int
+
+    @property
+    def selector(self) -> str:
+        """The label selector of its pods, whatever the try."""
+        return f"{run_selector(self.sweep, self.run_id)},{LABEL}task={label_value(f'{self.task_id}-{self.map_index}')}"
+
+
+@frozen
 class PodSettings:
     """What a sweep asks of Kubernetes, in Kubernetes' own words.
 
@@ -175,24 +197,19 @@ def trial_pod(
     return pod
 
 
-def trial_labels(
-    suggestion: Suggestion, *, sweep: str, run_id: str, task_id: str, map_index: int, attempt: int, life: int = 0
-) -> dict[str, str]:
+def trial_labels(place: Place, suggestion: Suggestion, *, attempt: int, life: int = 0) -> dict[str, str]:
     """Return the labels of a trial's pod.
 
     Args:
+        place: The trial's task instance.
         suggestion: What is tried.
-        sweep: Name of the sweep (its DAG).
-        run_id: The run of the sweep.
-        task_id: The mapped task of the trial.
-        map_index: Which of its instances.
         attempt: Number of the try, from 1.
         life: What changes when somebody clears the task, but not when it is retried.
     """
     values = {
-        "sweep": sweep,
-        "run": run_id,
-        "task": f"{task_id}-{map_index}",
+        "sweep": place.sweep,
+        "run": place.run_id,
+        "task": f"{place.task_id}-{place.map_index}",
         "trial": suggestion.trial,
         "config": suggestion.config_id,
         "bracket": suggestion.bracket,
@@ -208,15 +225,10 @@ def run_selector(sweep: str, run_id: str) -> str:
     return f"{LABEL}sweep={label_value(sweep)},{LABEL}run={label_value(run_id)}"
 
 
-def task_selector(sweep: str, run_id: str, task_id: str, map_index: int) -> str:
-    """Return the label selector of the pods of one task instance, whatever the try."""
-    return f"{run_selector(sweep, run_id)},{LABEL}task={label_value(f'{task_id}-{map_index}')}"
-
-
-def pod_name(sweep: str, run_id: str, task_id: str, map_index: int, attempt: int, *, trial: int) -> str:
+def pod_name(place: Place, *, trial: int, attempt: int) -> str:
     """Return the name of a trial's pod: the same for the same try, so that it cannot be started twice."""
-    digest = hashlib.sha256(repr((sweep, run_id, task_id, map_index, attempt)).encode()).hexdigest()[:10]
-    slug = re.sub(r"[^a-z0-9]+", "-", sweep.lower()).strip("-")[:30].strip("-") or "sweep"
+    digest = hashlib.sha256(repr((place, attempt)).encode()).hexdigest()[:10]
+    slug = re.sub(r"[^a-z0-9]+", "-", place.sweep.lower()).strip("-")[:30].strip("-") or "sweep"
     return f"{slug}-t{trial}-{digest}"
 
 

@@ -148,11 +148,11 @@ def test_failures_are_told_apart(live_pods: LiveAirflow, cluster: Cluster) -> No
     )
     limits = "environment: {resources: {memory: {limits: 100}}}\n"
     live_pods.add("pods_fail.yaml", text + limits)
-    one = {"matrix": "x: {values: [1]}", "search": "grid_search: {}", "cmd": TRAIN}
-    live_pods.add("pods_image.yaml", sweep(**one).replace("python:3.11", "no-such-image:1"))
-    live_pods.add("pods_node.yaml", sweep(**one) + "environment: {resources: {cpu: {requests: 1000}}}\n")
-    live_pods.add("pods_secret.yaml", sweep(**one) + "environment: {secret_refs: [missing]}\n")
-    live_pods.add("pods_invalid.yaml", sweep(**one) + "environment: {node_selector: {'a b': c}}\n")
+    one = sweep(matrix="x: {values: [1]}", search="grid_search: {}", cmd=TRAIN)
+    live_pods.add("pods_image.yaml", one.replace("python:3.11", "no-such-image:1"))
+    live_pods.add("pods_node.yaml", one + "environment: {resources: {cpu: {requests: 1000}}}\n")
+    live_pods.add("pods_secret.yaml", one + "environment: {secret_refs: [missing]}\n")
+    live_pods.add("pods_invalid.yaml", one + "environment: {node_selector: {'a b': c}}\n")
     others = {
         "pods_image": ("image", "no-such-image:1"),
         "pods_node": ("unschedulable", "Insufficient cpu"),

@@ -83,6 +83,19 @@ class Clock:
 
 
 @define
+class SlowRun(FakeRun):
+    """A run whose server takes a second for each slice of a sequence."""
+
+    clock: Clock = field(factory=Clock)
+
+    def send(self, msg: Any) -> Any:
+        """Answer a message."""
+        if isinstance(msg, comms.GetXComSequenceSlice):
+            self.clock.now += 1
+        return super().send(msg)
+
+
+@define
 class Sweep:
     """A run with a mapped task of trials, and the tasks that would come after it."""
 
@@ -371,6 +384,22 @@ def test_policy_ends_one_trial_and_not_the_sweep(sweep: Sweep) -> None:
     )
     assert sweep.marker() is None
     assert sweep.skipped() == set()
+
+
+def test_comparing_takes_a_small_part_of_a_trials_time(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the curves of all trials take two seconds to read, they are read every forty."""
+    slow = SlowRun(states=sweep.run.states, clock=sweep.clock)
+    sweep.run = slow
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", slow)
+    watch = sweep.watch(0, StoppingRules(policies=(Policy("loss", Direction.MINIMIZE),)))
+    began = sweep.clock.now
+    for step in range(1, 201):
+        sweep.wait(1)
+        watch.observe(loss(1 / step, step))
+        assert watch.check() is None
+    reads = sum(isinstance(message, comms.GetXComSequenceSlice) for message in slow.sent)
+    # Two mapped tasks are read each time.
+    assert 2 < reads / 2 < (sweep.clock.now - began) / 40 + 1
 
 
 def test_policy_does_not_compare_a_trial_with_itself(sweep: Sweep) -> None:

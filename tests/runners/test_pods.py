@@ -10,13 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_hptuning.runners.pods import (
+    Place,
     PodSettings,
     label_value,
     overlay,
     pod_name,
     quantities,
     run_selector,
-    task_selector,
     trial_labels,
     trial_pod,
 )
@@ -24,7 +24,7 @@ from airflow_hptuning.trials import Suggestion, TrialCommand
 
 LABEL = re.compile(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?)?")
 NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-PLACE = {"sweep": "mnist", "run_id": "manual__2026-11-25T15:45:57+00:00", "task_id": "trial", "map_index": 3}
+PLACE = Place("mnist", "manual__2026-11-25T15:45:57+00:00", "trial", 3)
 
 
 def pod(settings: PodSettings | None = None, *, env: dict[str, str] | None = None, **options: Any) -> dict[str, Any]:
@@ -168,19 +168,19 @@ def test_mounts_are_known_by_their_paths() -> None:
 
 def test_labels_find_run_and_task() -> None:
     """The selectors are made of labels that each pod carries."""
-    labels = trial_labels(Suggestion(7, {"lr": 0.1}, resource=9, bracket=2, rung=1), attempt=2, **PLACE)
+    labels = trial_labels(PLACE, Suggestion(7, {"lr": 0.1}, resource=9, bracket=2, rung=1), attempt=2)
     assert labels["hptuning/trial"] == "7"
     assert (labels["hptuning/bracket"], labels["hptuning/rung"], labels["hptuning/try"]) == ("2", "1", "2")
     assert labels["hptuning/config"] == Suggestion(0, {"lr": 0.1}).config_id
-    for selector in (run_selector(PLACE["sweep"], PLACE["run_id"]), task_selector(**PLACE)):
+    for selector in (run_selector(PLACE.sweep, PLACE.run_id), PLACE.selector):
         assert {tuple(part.split("=")) for part in selector.split(",")} <= set(labels.items())
 
 
 def test_a_name_for_each_try() -> None:
     """The same try has the same name, another one another."""
-    first = pod_name(*PLACE.values(), 1, trial=3)
-    assert first == pod_name(*PLACE.values(), 1, trial=3)
-    assert first != pod_name(*PLACE.values(), 2, trial=3)
+    first = pod_name(PLACE, attempt=1, trial=3)
+    assert first == pod_name(PLACE, attempt=1, trial=3)
+    assert first != pod_name(PLACE, attempt=2, trial=3)
 
 
 @given(st.text(max_size=300))
@@ -198,4 +198,4 @@ def test_labels_are_unique(one: str, other: str) -> None:
 @given(st.text(max_size=100), st.integers(0, 10**6))
 def test_names_are_valid(sweep: str, trial: int) -> None:
     """Whatever the sweep is called, Kubernetes takes the pod's name."""
-    assert NAME.fullmatch(pod_name(sweep, "run", "trial", 0, 1, trial=trial))
+    assert NAME.fullmatch(pod_name(Place(sweep, "run", "trial", 0), attempt=1, trial=trial))

@@ -12,7 +12,7 @@ from tools.quickstart.server import QuickstartError, Server
 from tools.quickstart.sweeps import run_sweeps, wait_for_dags
 
 ROOT = Path(__file__).resolve().parents[2]
-SWEEPS = ("digits_grid", "digits_random")
+SWEEPS = ("digits_grid", "digits_random", "digits_hyperband")
 DEFAULT_PORT = 8080
 _INTERRUPTED = 130
 

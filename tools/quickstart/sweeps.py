@@ -46,18 +46,20 @@ class Progress:
         objective: The metric that ranks its trials, if it names one.
         state: State of the run.
         counts: Trials by Airflow's state of their tasks.
-        total: Trials that are planned; 0 until the sweep knows.
+        planned: How many trials it has, as far as its file tells; later rungs of Hyperband appear as they begin.
+        total: How many there are.
         best: The best value so far, and its trial.
     """
 
     dag_id: str
     run_id: str
     objective: Metric | None
+    planned: int = 0
     state: str = "queued"
     counts: Counter[str] = field(default_factory=Counter)
     total: int = 0
     best: tuple[float, int] | None = None
-    _read: set[int] = field(default_factory=set)
+    _read: set[tuple[str, int]] = field(default_factory=set)
 
     @property
     def is_over(self) -> bool:
@@ -68,12 +70,13 @@ class Progress:
         """Ask Airflow how the run goes."""
         self.state = api.run_state(self.dag_id, self.run_id)
         trials = [task for task in api.tasks(self.dag_id, self.run_id) if _is_trial(task)]
-        self.total = len(trials)
+        self.total = max(self.planned, len(trials))
         self.counts = Counter(task["state"] or "waiting" for task in trials)
         for task in trials:
-            if task["state"] in _DONE and task["map_index"] not in self._read:
-                self._read.add(task["map_index"])
-                self._consider(api.result(self.dag_id, self.run_id, task["task_id"], task["map_index"]))
+            at = (task["task_id"], task["map_index"])
+            if task["state"] in _DONE and at not in self._read:
+                self._read.add(at)
+                self._consider(api.result(self.dag_id, self.run_id, *at))
 
     def _consider(self, record: Any) -> None:
         if self.objective is None or not isinstance(record, dict) or record["state"] != "succeeded":
@@ -124,17 +127,19 @@ def wait_for_dags(api: Api, dag_ids: Iterable[str], say: Callable[[str], None]) 
 
 def run_sweeps(api: Api, files: Iterable[Path], say: Callable[[str], None]) -> bool:
     """Run one sweep per polyaxonfile, all at once; print each leaderboard; return whether all succeeded."""
-    runs = [Progress(path.stem, api.trigger(path.stem), _objective(path)) for path in files]
+    runs = [_started(api, path) for path in files]
     say("Started " + ", ".join(f"{run.dag_id} ({run.run_id})" for run in runs))
     _watch(api, runs)
     succeeded = [_report(api, run, say) for run in runs]
     return all(succeeded)
 
 
-def _objective(path: Path) -> Metric | None:
+def _started(api: Api, path: Path) -> Progress:
     from airflow_hptuning import load_spec
+    from airflow_hptuning.planning import plan
 
-    return load_spec(path).objective
+    spec = load_spec(path)
+    return Progress(path.stem, api.trigger(path.stem), spec.objective, plan(spec).trials)
 
 
 def _watch(api: Api, runs: list[Progress]) -> None:

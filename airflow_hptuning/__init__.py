@@ -54,6 +54,17 @@ def get_provider_info() -> dict[str, Any]:
                         "example": "local",
                         "default": "kubernetes",
                     },
+                    "preload": {
+                        "description": (
+                            "What scheduler, Celery worker and triggerer load when they start, so that the tasks they"
+                            " fork need not: kubernetes (for pods), bayesian (numpy, scipy and scikit-learn, some 100"
+                            " MB), both, or none. auto: kubernetes where that is the default runner."
+                        ),
+                        "version_added": "0.1.0",
+                        "type": "string",
+                        "example": "kubernetes, bayesian",
+                        "default": "auto",
+                    },
                     "data_path": {
                         "description": (
                             "Folder for what the local runner writes: outputs of trials and environments of"

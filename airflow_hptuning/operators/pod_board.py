@@ -92,7 +92,7 @@ class TriggerBoard:
             # Before the question: the other trials need not ask while it is under way.
             self._known.marker_at = now
             found = self._get(MARKER, self.pairs[0][0], -1)
-            self._known.marker = None if found is None else StopReason.from_json(found)
+            self._known.marker = StopReason.from_json(found) if found else None
         return self._known.marker
 
     @_asking()

@@ -36,6 +36,9 @@ if TYPE_CHECKING:
 MARKER = "stop"
 """Key of the stop marker."""
 
+NO_STOP: dict[str, Any] = {}
+"""What the marker holds as long as nobody has a reason."""
+
 KEPT_TASKS = frozenset({"build", "collect", "reap"})
 """Tasks that run, or finish, although the sweep is stopped."""
 
@@ -67,7 +70,7 @@ def find_stop(ti: RuntimeTaskInstanceProtocol, pairs: Sequence[tuple[str, str]])
         pairs: Id of each task that suggests, with the id of the mapped task of its trials.
     """
     found = ti.xcom_pull(task_ids=pairs[0][0], key=MARKER, map_indexes=-1)
-    return None if found is None else StopReason.from_json(found)
+    return StopReason.from_json(found) if found else None
 
 
 @contextmanager
@@ -221,6 +224,9 @@ def skip_if_stopped(context: Context) -> None:
         # Airflow was starting this one when the rest was skipped; there may be more of its kind.
         board.skip_rest()
         raise AirflowSkipException(f"the sweep is stopped: {reason.text}")
+    if board.ti.task_id == board.pairs[0][0]:
+        # Airflow logs an error for an XCom that is not there, and every running trial looks for this one.
+        board.ti.xcom_push(MARKER, NO_STOP)
 
 
 def stop_summary(reason: StopReason, shape: SweepPlan, records: Sequence[TrialRecord]) -> dict[str, Any]:

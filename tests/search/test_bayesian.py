@@ -116,7 +116,8 @@ def test_no_space_gives_a_config_twice(space: SearchSpace, values: list[float | 
             value = values[one.trial]
             state = TrialState.FAILED if value is None else TrialState.SUCCEEDED
             done.append(CompletedTrial(one.trial, one.params, value, state))
-    tried = [space.identity(trial.params) for trial in (*done, *active)]
+    known: list[CompletedTrial | ActiveTrial] = [*done, *active]
+    tried = [space.identity(trial.params) for trial in known]
     assert len(set(tried)) == len(tried)
     assert len(tried) == 9 or not space.is_dense
     if space.n_distinct is not None:
@@ -233,6 +234,26 @@ def test_a_suggestion_has_the_number_that_is_asked_for() -> None:
     small = build_space({"x": {"values": [1, 2]}})
     tried = [CompletedTrial(trial, {"x": trial + 1}, 1.0) for trial in range(2)]
     assert BayesianOptimization(small, 2, 5, LOSS, seed=1).suggestion(2, tried, []) is None
+
+
+def test_logspace_can_be_searched() -> None:
+    """The best of nine powers is found, though it is far from the exponents."""
+    space = {"x": {"logspace": [-8, 0, 9]}, "y": {"uniform": [0, 1]}}
+    done = run(optimization(space, 4, 11), lambda params: abs(math.log10(params["x"]) + 3) + params["y"])
+    assert min(done, key=lambda trial: trial.value or 0).params["x"] == pytest.approx(1e-3)
+
+
+def test_a_lucky_value_is_not_the_incumbent() -> None:
+    """Of many noisy trials, one far better than its neighbours does not draw all others to it."""
+    space = build_space({"x": {"uniform": [0, 1]}})
+    rng = np.random.default_rng(0)
+    done = [
+        CompletedTrial(trial, {"x": x}, (x - 0.7) ** 2 + float(rng.normal(0, 0.05)))
+        for trial, x in enumerate(np.linspace(0, 1, 40).tolist())
+    ]
+    lucky = CompletedTrial(40, {"x": 0.101}, -0.05)
+    (one,) = BayesianOptimization(space, 41, 5, LOSS, seed=1).suggest([*done, lucky], [], 1)
+    assert one.params["x"] > 0.5
 
 
 def test_the_initial_design_spreads() -> None:

@@ -54,7 +54,7 @@ def build_dag(source: SweepSpec | str | os.PathLike[str], *, keep_fileloc: bool 
     # For the importer, which hands them to Airflow.
     dag.polyaxonfile_warnings = spec.warnings  # type: ignore[attr-defined]
     with dag:
-        SweepTasks(Sweep(shape.dag_id, spec), shape, longest).add()
+        SweepTasks(Sweep(shape.dag_id, spec), shape, longest, runner_of(spec)).add()
     return dag
 
 
@@ -84,17 +84,12 @@ class _KeepsFileloc(DAG):
 
 
 def _check_supported(spec: SweepSpec) -> None:
-    """Refuse what this version can plan but not run; the message is the import error of the file."""
-    message = None
-    if runner_of(spec) != "local":
-        message = (
-            "airflow.runner",
-            "this version runs trials as local processes only, not on kubernetes yet",
-        )
-        hint = "Set `airflow: {runner: local}`, or `[hptuning] default_runner = local` for all sweeps."
-    if message:
+    """Refuse what cannot run as the file is; the message is its import error."""
+    if runner_of(spec) == "kubernetes" and (spec.build is None or spec.build.image is None):
+        message = "trials on Kubernetes need an image, and the file names none"
+        hint = "Give `build: {image: ...}`; or run them as processes of the worker: `airflow: {runner: local}`."
         file = str(spec.path or "<text>")
-        raise PolyaxonfileError([Problem(file, 1, 1, message[0], Severity.ERROR, message[1], hint)])
+        raise PolyaxonfileError([Problem(file, 1, 1, "build.image", Severity.ERROR, message, hint)])
 
 
 def runner_of(spec: SweepSpec) -> str:

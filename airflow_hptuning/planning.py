@@ -17,11 +17,14 @@ from attrs import frozen
 from airflow_hptuning.errors import UnsupportedError
 from airflow_hptuning.polyaxonfile.spec import (
     BayesianSpec,
+    EnvironmentSpec,
     GridSearchSpec,
     HyperbandSpec,
     RandomSearchSpec,
     SweepSpec,
 )
+from airflow_hptuning.runners.pods import PodSettings, quantities
+from airflow_hptuning.search.early_stopping import Budget, Goal, Policy, PolicyKind, StoppingRules
 from airflow_hptuning.search.grid_search import GridSearch
 from airflow_hptuning.search.hyperband import Bracket, Hyperband
 from airflow_hptuning.search.random_search import RandomSearch
@@ -200,6 +203,74 @@ def _batches(trials: int, length: int) -> tuple[Batch, ...]:
 def resumes(spec: SweepSpec) -> bool:
     """Whether a promoted trial continues from its config's checkpoint."""
     return isinstance(spec.algorithm, HyperbandSpec) and spec.algorithm.resume
+
+
+def stopping_rules(spec: SweepSpec) -> StoppingRules:
+    """Return the goals, policies and budget of a sweep."""
+    limits = spec.airflow.budget
+    failures = limits.max_failures
+    return StoppingRules(
+        goals=tuple(
+            Goal(entry.metric, entry.value, entry.optimization)
+            for entry in spec.early_stopping
+            if entry.value is not None
+        ),
+        policies=tuple(
+            Policy(
+                metric=entry.metric,
+                direction=entry.optimization,
+                kind=PolicyKind(entry.policy.kind),
+                evaluation_interval=entry.policy.evaluation_interval,
+                min_trials=entry.policy.min_trials,
+                percent=entry.policy.percent or 0,
+            )
+            for entry in spec.early_stopping
+            if entry.policy is not None
+        ),
+        budget=Budget(
+            max_hours=limits.max_hours,
+            max_failures=failures.count if failures else None,
+            max_failure_percent=failures.percent if failures else None,
+            patience=limits.patience,
+        ),
+    )
+
+
+def pod_settings(spec: SweepSpec) -> PodSettings:
+    """Return what a sweep asks of Kubernetes: `environment`, with `airflow.kubernetes` on top.
+
+    Raises:
+        UnsupportedError: The file names no image.
+    """
+    ours, build = spec.airflow.kubernetes, spec.build
+    theirs = spec.environment or EnvironmentSpec()
+    if build is None or build.image is None:
+        raise UnsupportedError("trials on Kubernetes need an image: give `build.image`")
+    resources = theirs.resources.model_dump(exclude_none=True) if theirs.resources else {}
+    env_from = [{"secretRef": {"name": name}} for name in theirs.secret_refs or ()]
+    env_from += [{"configMapRef": {"name": name}} for name in theirs.config_map_refs or ()]
+    return PodSettings(
+        image=build.image,
+        namespace=ours.namespace,
+        resources=quantities(resources),
+        env=ours.env,
+        env_from=[*env_from, *ours.env_from],
+        labels=(theirs.labels or {}) | ours.labels,
+        annotations=(theirs.annotations or {}) | ours.annotations,
+        node_selector=theirs.node_selector or {},
+        affinity=theirs.affinity,
+        tolerations=theirs.tolerations or (),
+        security_context=ours.security_context,
+        volumes=ours.volumes,
+        volume_mounts=ours.volume_mounts,
+        service_account=ours.service_account or theirs.service_account,
+        priority_class=ours.priority_class,
+        image_pull_policy=ours.image_pull_policy,
+        image_pull_secrets=ours.image_pull_secrets or theirs.image_pull_secrets or (),
+        max_restarts=theirs.max_restarts or 0,
+        pod_template=ours.pod_template or {},
+        steps=build.build_steps,
+    )
 
 
 def describe(spec: SweepSpec) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from attrs import define, field
 from airflow_hptuning.operators.build import BuildEnvironmentOperator
 from airflow_hptuning.operators.collect import CollectOperator
 from airflow_hptuning.operators.halving import HalvingOperator, SuggestRungOperator
+from airflow_hptuning.operators.pod_trial import PodTrialOperator
+from airflow_hptuning.operators.reap import ReapOperator
 from airflow_hptuning.operators.suggest import SuggestOperator
 from airflow_hptuning.operators.suggest_sensor import SuggestSensor
 from airflow_hptuning.operators.trial import LocalTrialOperator
@@ -47,6 +49,7 @@ class SweepTasks:
         sweep: The sweep.
         shape: Its plan.
         max_map_length: The longest list that a task may hand to a mapped one.
+        runner: ``local`` or ``kubernetes``.
         pairs: Id of each task that suggests, with the id of the mapped task of its trials.
         trials: All mapped trial tasks.
     """
@@ -54,13 +57,14 @@ class SweepTasks:
     sweep: Sweep
     shape: SweepPlan
     max_map_length: int
+    runner: str
     pairs: list[tuple[str, str]] = field(factory=list)
     trials: list[MappedOperator] = field(factory=list)
     build: BuildEnvironmentOperator | None = None
 
     def add(self) -> None:
         """Add all tasks to the DAG of the context."""
-        if self.shape.build:
+        if self.shape.build and self.runner == "local":
             self.build = BuildEnvironmentOperator(task_id="build", sweep=self.sweep)
         if self.shape.brackets:
             for bracket in self.shape.brackets:
@@ -78,6 +82,10 @@ class SweepTasks:
         )
         self.trials >> collect
         collect.dag.add_result(collect.output)
+        if self.runner == "kubernetes":
+            # A teardown: it runs however the run ends, and does not decide how.
+            reap = ReapOperator(task_id="reap", sweep=self.sweep, retries=2)
+            collect >> reap.as_teardown()
 
     def _batches(self) -> list[BaseOperator]:
         """Suggest → trials, once for every list that Airflow can map over; returns the tasks that suggest."""
@@ -191,7 +199,8 @@ class SweepTasks:
         """The mapped trials of what a task suggests."""
         spec = self.sweep.spec
         settings = spec.airflow.trial
-        trial = LocalTrialOperator.partial(
+        operator = PodTrialOperator if self.runner == "kubernetes" else LocalTrialOperator
+        trial = operator.partial(
             task_id=f"trial{suffix}",
             task_group=group,
             sweep=self.sweep,

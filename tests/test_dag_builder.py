@@ -124,9 +124,9 @@ def test_settings_reach_the_dag() -> None:
     )
 
 
-def test_what_this_version_cannot_run_is_said() -> None:
+def test_what_cannot_run_is_said() -> None:
     """An import error that names what is missing and what works."""
-    with pytest.raises(PolyaxonfileError, match="kubernetes") as caught:
+    with pytest.raises(PolyaxonfileError, match="Kubernetes need an image") as caught:
         build_dag(GRID.replace("airflow: {", "airflow: {runner: kubernetes, "))
     assert caught.value.problems[0].hint
 

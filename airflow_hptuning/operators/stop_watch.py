@@ -1,13 +1,14 @@
-"""What one trial watches while it runs: goals, policies, budgets, and whether the sweep is being stopped."""
+"""What one trial watches while it runs: goals, policies, budgets, and whether the sweep is being stopped.
+
+This module decides and imports nothing of Airflow: it asks and tells the other tasks through a ``Board``. A task has
+``stopping.RunBoard``; whatever else watches a trial (such as a trigger, with calls in a thread) can bring its own.
+"""
 
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
-from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSkipException
-
-from airflow_hptuning.operators.stopping import Board, stopping_rules
 from airflow_hptuning.search.early_stopping import (
     Budget,
     Policy,
@@ -25,11 +26,9 @@ from airflow_hptuning.trials import TrialState
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from airflow.sdk import Context
     from airflow.sdk.types import Logger
 
     from airflow_hptuning.metrics import Observation
-    from airflow_hptuning.polyaxonfile.spec import SweepSpec
     from airflow_hptuning.trials import Metric, TrialRecord
 
 LIVE = "live"
@@ -52,6 +51,40 @@ READS_PER_SECOND = 4
 
 STOP_GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL: with the polls, everything has ended ten seconds after the goal."""
+
+
+class BoardError(ConnectionError):
+    """The board did not answer; it may later."""
+
+
+class Board(Protocol):
+    """What the trials of one run know of, and tell, each other. Every call may raise ``BoardError``."""
+
+    @property
+    def me(self) -> str:
+        """Name of the watched trial's task instance."""
+
+    @property
+    def mapped_tasks(self) -> int:
+        """How many mapped tasks the trials of the sweep are spread over: requests that ``read`` makes."""
+
+    def marker(self) -> StopReason | None:
+        """Return why the run is being stopped, or None."""
+
+    def put(self, reason: StopReason) -> None:
+        """Put the marker up."""
+
+    def skip_rest(self) -> None:
+        """Skip every task of the run that has not started, mapped or not."""
+
+    def count(self, *states: str) -> int:
+        """Return how many trials' tasks are in one of these states."""
+
+    def publish(self, key: str, value: Any) -> None:
+        """Tell the other trials something, in place of what was told before."""
+
+    def read(self, key: str) -> list[Any]:
+        """Return what all trials have told under a key."""
 
 
 class StopWatch:
@@ -92,41 +125,16 @@ class StopWatch:
         self._poll_seconds = POLL_SECONDS if has_rules else LAZY_POLL_SECONDS
         self._poll_at = clock()
         self._reason: StopReason | None = None
-        self._has_announced = False
+        self._must_tell = False
         self._comparison = _Comparison(rules.policies, board, clock) if rules.policies else None
-
-    @classmethod
-    def of(cls, context: Context, spec: SweepSpec, trial: int, log: Logger) -> StopWatch:
-        """Return the watch of a trial.
-
-        Args:
-            context: The context of the trial's task.
-            spec: The sweep.
-            trial: Number of the trial.
-            log: Where to say what happens.
-        """
-        started = context["dag_run"].start_date
-        return cls(
-            stopping_rules(spec),
-            Board.of(context),
-            trial=trial,
-            log=log,
-            objective=spec.objective,
-            mode=spec.airflow.metrics.value,
-            started=started.timestamp() if started else None,
-        )
 
     @property
     def reason(self) -> StopReason | None:
         """Why the sweep is being stopped, as far as this trial knows."""
         return self._reason
 
-    def before_start(self) -> None:
-        """Skip the trial if the sweep is, or must now be, stopped.
-
-        Raises:
-            AirflowSkipException: It is.
-        """
+    def before_start(self) -> StopReason | None:
+        """Say why the trial must not start: the sweep is, or must now be, stopped."""
         found = self._board.marker()
         if found is not None:
             self._reason = found
@@ -134,8 +142,7 @@ class StopWatch:
             self._board.skip_rest()
         else:
             self._stop_if(self._out_of_time() or self._out_of_failures(failed=0, finished=0))
-        if self._reason is not None:
-            raise AirflowSkipException(f"the sweep is stopped: {self._reason.text}")
+        return self._reason
 
     def observe(self, observation: Observation) -> None:
         """Take in a metric: if it reaches a goal, the sweep is stopped at once."""
@@ -148,7 +155,7 @@ class StopWatch:
         if self._reason is None:
             try:
                 verdict = self._look()
-            except AirflowRuntimeError as error:
+            except BoardError as error:
                 # An API server that does not answer for a while must not end a trial of many hours.
                 self._log.warning("Could not look whether to stop: %s", error)
                 return None
@@ -163,6 +170,13 @@ class StopWatch:
             record: The record of the trial.
             will_retry: Whether it has failed, but will be tried again.
         """
+        try:
+            self._test_end(record, will_retry=will_retry)
+        except BoardError as error:
+            # The result of the trial must not be lost for a test that others repeat.
+            self._log.warning("Could not look whether to stop the sweep: %s", error)
+
+    def _test_end(self, record: TrialRecord, *, will_retry: bool) -> None:
         if self._comparison is not None:
             self._comparison.publish()
         if record.state is not TrialState.FAILED:
@@ -171,18 +185,16 @@ class StopWatch:
         if not will_retry and self._rules.budget.patience is not None and self._objective is not None:
             value = None if record.failure else record.value_of(self._objective.name, self._mode)
             self._board.publish(ENDED, [record.ended, value])
-        if self._has_announced and self._reason is not None and self._board.marker() is None:
-            # Airflow did not answer, or the task that holds it started at that very moment, which cleared its XComs.
-            self._board.put(self._reason)
-            self._board.skip_rest()
         if self._reason is None:
+            failed = int(record.failure is not None and not will_retry)
             self._stop_if(
                 self._out_of_time()
-                or self._out_of_failures(
-                    failed=int(record.failure is not None and not will_retry), finished=int(not will_retry)
-                )
+                or self._out_of_failures(failed=failed, finished=int(not will_retry))
                 or self._out_of_patience()
             )
+        elif self._must_tell and self._board.marker() is None:
+            # Airflow did not answer, or the task that holds it started at that very moment, which cleared its XComs.
+            self._tell(self._reason)
 
     def is_stopped(self) -> bool:
         """Whether the sweep is being stopped; looks again, for a trial that asks whether to try once more."""
@@ -191,22 +203,25 @@ class StopWatch:
         return self._reason is not None
 
     def announce(self, reason: StopReason) -> None:
-        """Stop the sweep, unless it already is: put the marker up, then skip all that has not started."""
+        """Stop the sweep, unless it already is."""
         self._reason = reason
         try:
             found = self._board.marker()
-            if found is not None:
+            if found is None:
+                self._log.info("The sweep is stopped: %s", reason.text)
+                self._tell(reason)
+            else:
                 self._reason = found
-                return
-            self._has_announced = True
-            self._log.info("The sweep is stopped: %s", reason.text)
-            # In this order: whatever slips through the skipping finds the marker when it starts.
-            self._board.put(reason)
-            self._board.skip_rest()
-        except AirflowRuntimeError as error:
+        except BoardError as error:
             # The trial ends all the same, and tries once more then.
-            self._has_announced = True
+            self._must_tell = True
             self._log.warning("Could not tell that the sweep is stopped: %s", error)
+
+    def _tell(self, reason: StopReason) -> None:
+        """Put the marker up, then skip all that has not started: whatever slips through finds the marker."""
+        self._must_tell = True
+        self._board.put(reason)
+        self._board.skip_rest()
 
     def _look(self) -> str | None:
         now = self._clock()
@@ -271,7 +286,7 @@ class _Comparison:
         self._evaluated = [0.0] * len(policies)
         self._has_news = False
         self._next = clock()
-        self._seconds = max(LIVE_SECONDS, len(board.trial_task_ids) / READS_PER_SECOND)
+        self._seconds = max(LIVE_SECONDS, board.mapped_tasks / READS_PER_SECOND)
 
     def observe(self, observation: Observation) -> None:
         curve = self._curves.get(observation.name)
@@ -283,7 +298,7 @@ class _Comparison:
         """Let the other trials see the curves, with whose they are, so that nobody is compared with itself."""
         if self._has_news:
             curves = {name: curve.to_json() for name, curve in self._curves.items()}
-            self._board.publish(LIVE, {"of": self._me(), "curves": curves})
+            self._board.publish(LIVE, {"of": self._board.me, "curves": curves})
             self._has_news = False
 
     def verdict(self) -> str | None:
@@ -300,7 +315,7 @@ class _Comparison:
         ]
         if not due:
             return None
-        others = [live["curves"] for live in self._board.read(LIVE) if live["of"] != self._me()]
+        others = [live["curves"] for live in self._board.read(LIVE) if live["of"] != self._board.me]
         for number in due:
             policy = self._policies[number]
             own = self._curves[policy.metric]
@@ -310,6 +325,3 @@ class _Comparison:
             if reason is not None:
                 return reason
         return None
-
-    def _me(self) -> list[Any]:
-        return [self._board.ti.task_id, self._board.ti.map_index]

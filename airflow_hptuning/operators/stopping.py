@@ -7,29 +7,27 @@ matter who overtakes whom: a task that Airflow was just starting, or trials that
 
 One XCom on a task that is known beforehand, rather than one of the trial that found the reason, because a look then
 costs one small request, however many mapped tasks the sweep has; and so that a person can put it there too.
+
+This module is how tasks ask and tell each other through Airflow; what a trial makes of it is in ``stop_watch``.
 """
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSkipException
 from attrs import frozen
 
-from airflow_hptuning.search.early_stopping import (
-    Budget,
-    Goal,
-    Policy,
-    PolicyKind,
-    StoppingRules,
-    StopReason,
-)
+from airflow_hptuning.operators.stop_watch import BoardError, StopWatch
+from airflow_hptuning.planning import stopping_rules
+from airflow_hptuning.search.early_stopping import StopReason
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping, Sequence
+    from collections.abc import Container, Iterator, Mapping, Sequence
 
     from airflow.sdk import Context
-    from airflow.sdk.types import RuntimeTaskInstanceProtocol
+    from airflow.sdk.types import Logger, RuntimeTaskInstanceProtocol
 
     from airflow_hptuning.planning import SweepPlan
     from airflow_hptuning.polyaxonfile.spec import SweepSpec
@@ -43,37 +41,6 @@ KEPT_TASKS = frozenset({"build", "collect", "reap"})
 
 _PAIRS_AT_ONCE = 1000
 _NOT_TO_SKIP = frozenset({"running", "success", "failed", "skipped", "removed"})
-
-
-def stopping_rules(spec: SweepSpec) -> StoppingRules:
-    """Return the goals, policies and budget of a sweep."""
-    limits = spec.airflow.budget
-    failures = limits.max_failures
-    return StoppingRules(
-        goals=tuple(
-            Goal(entry.metric, entry.value, entry.optimization)
-            for entry in spec.early_stopping
-            if entry.value is not None
-        ),
-        policies=tuple(
-            Policy(
-                metric=entry.metric,
-                direction=entry.optimization,
-                kind=PolicyKind(entry.policy.kind),
-                evaluation_interval=entry.policy.evaluation_interval,
-                min_trials=entry.policy.min_trials,
-                percent=entry.policy.percent or 0,
-            )
-            for entry in spec.early_stopping
-            if entry.policy is not None
-        ),
-        budget=Budget(
-            max_hours=limits.max_hours,
-            max_failures=failures.count if failures else None,
-            max_failure_percent=failures.percent if failures else None,
-            patience=limits.patience,
-        ),
-    )
 
 
 def skip_in_run(pairs: Sequence[tuple[str, int]]) -> None:
@@ -103,9 +70,18 @@ def find_stop(ti: RuntimeTaskInstanceProtocol, pairs: Sequence[tuple[str, str]])
     return None if found is None else StopReason.from_json(found)
 
 
+@contextmanager
+def _asking() -> Iterator[None]:
+    """Name an error of Airflow's server as those who ask a board know it."""
+    try:
+        yield
+    except AirflowRuntimeError as error:
+        raise BoardError(str(error)) from error
+
+
 @frozen
-class Board:
-    """What the tasks of one run know of, and tell, each other.
+class RunBoard:
+    """The board of one run, as a running task of it reaches it.
 
     Attributes:
         ti: The running task.
@@ -118,7 +94,7 @@ class Board:
     task_ids: Sequence[str]
 
     @classmethod
-    def of(cls, context: Context) -> Board:
+    def of(cls, context: Context) -> RunBoard:
         """Return the board of the run that a task is part of."""
         dag = context["dag"]
         # The task that collects knows where all results are, so nobody else needs to be told.
@@ -126,14 +102,21 @@ class Board:
         return cls(context["ti"], pairs, sorted(set(dag.task_ids) - KEPT_TASKS))
 
     @property
-    def trial_task_ids(self) -> list[str]:
-        """Ids of the mapped tasks of all trials."""
-        return [trial for _, trial in self.pairs]
+    def me(self) -> str:
+        """Name of the running task instance."""
+        return f"{self.ti.task_id}[{self.ti.map_index}]"
 
+    @property
+    def mapped_tasks(self) -> int:
+        """How many mapped tasks the trials are spread over."""
+        return len(self.pairs)
+
+    @_asking()
     def marker(self) -> StopReason | None:
         """Return why the run is being stopped, or None."""
         return find_stop(self.ti, self.pairs)
 
+    @_asking()
     def put(self, reason: StopReason) -> None:
         """Put the marker up."""
         from airflow.sdk.execution_time.xcom import XCom
@@ -146,38 +129,71 @@ class Board:
             run_id=self.ti.run_id,
         )
 
+    @_asking()
     def skip_rest(self) -> None:
         """Skip every task of the run that has not started, mapped or not."""
         states = self.ti.get_task_states(dag_id=self.ti.dag_id, task_ids=list(self.task_ids), run_ids=[self.ti.run_id])
-        skip_in_run(list(_not_started(states.get(self.ti.run_id, {}), self.task_ids)))
+        trials = set(self._trial_task_ids)
+        skip_in_run(list(_not_started(states.get(self.ti.run_id, {}), self.task_ids, trials)))
 
+    @_asking()
     def count(self, *states: str) -> int:
         """Return how many trials' tasks are in one of these states."""
         return self.ti.get_ti_count(
-            dag_id=self.ti.dag_id, task_ids=self.trial_task_ids, run_ids=[self.ti.run_id], states=list(states)
+            dag_id=self.ti.dag_id, task_ids=self._trial_task_ids, run_ids=[self.ti.run_id], states=list(states)
         )
 
+    @_asking()
     def publish(self, key: str, value: Any) -> None:
         """Tell the other trials something."""
         self.ti.xcom_push(key, value)
 
+    @_asking()
     def read(self, key: str) -> list[Any]:
         """Return what all trials have told under a key."""
-        found = self.ti.xcom_pull(task_ids=self.trial_task_ids, key=key)
+        found = self.ti.xcom_pull(task_ids=self._trial_task_ids, key=key)
         return [value for value in found if value is not None]
 
+    @property
+    def _trial_task_ids(self) -> list[str]:
+        return [trial for _, trial in self.pairs]
 
-def _not_started(states: Mapping[str, str | None], task_ids: Sequence[str]) -> Iterator[tuple[str, int]]:
+
+def _not_started(
+    states: Mapping[str, str | None], task_ids: Sequence[str], trials: Container[str]
+) -> Iterator[tuple[str, int]]:
     """Task id and map index of the instances to skip, from Airflow's ``{"id" or "id_index": state}``."""
     known = set(task_ids)
     for key, state in states.items():
-        if state in _NOT_TO_SKIP:
-            continue
         task_id, _, index = key.rpartition("_")
+        # The pod of a deferred trial runs: its trigger ends it, and keeps its metrics.
+        if state in _NOT_TO_SKIP or (state == "deferred" and task_id in trials):
+            continue
         if key in known:
             yield key, -1
         elif task_id in known and index.isdecimal():
             yield task_id, int(index)
+
+
+def stop_watch(context: Context, spec: SweepSpec, trial: int, log: Logger) -> StopWatch:
+    """Return the watch of a trial that a task runs.
+
+    Args:
+        context: The context of the trial's task.
+        spec: The sweep.
+        trial: Number of the trial.
+        log: Where to say what happens.
+    """
+    started = context["dag_run"].start_date
+    return StopWatch(
+        stopping_rules(spec),
+        RunBoard.of(context),
+        trial=trial,
+        log=log,
+        objective=spec.objective,
+        mode=spec.airflow.metrics.value,
+        started=started.timestamp() if started else None,
+    )
 
 
 def skip_if_stopped(context: Context) -> None:
@@ -186,7 +202,7 @@ def skip_if_stopped(context: Context) -> None:
     Raises:
         AirflowSkipException: The run is being stopped.
     """
-    board = Board.of(context)
+    board = RunBoard.of(context)
     reason = board.marker()
     if reason is not None:
         # Airflow was starting this one when the rest was skipped; there may be more of its kind.

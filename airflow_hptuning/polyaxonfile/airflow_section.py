@@ -168,11 +168,13 @@ class KubernetesSpec(Section):
         examples=["10m"],
     )
     deferrable: bool = Field(
-        default=False, description="Whether the triggerer watches the pods instead of a worker.", examples=[True]
+        default=True,
+        description="Whether the triggerer watches the pods, so that none of them holds a worker.",
+        examples=[False],
     )
     pod_template: Raw | None = Field(
         default=None,
-        description="A pod (metadata, spec) that everything else is laid over.",
+        description="A pod (metadata, spec) that is laid over everything else; lists are merged by name.",
         examples=[{"spec": {"hostNetwork": True}}],
     )
 

@@ -20,7 +20,8 @@ def shown(line: str) -> str:
         line: A line, in which carriage returns separate the states of a progress bar.
     """
     text = _ESCAPE.sub("", line) if "\x1b" in line else line
-    return text.rstrip("\r\b ").rpartition("\r")[2].replace("\b", "")
+    # PostgreSQL cannot store a NUL.
+    return text.rstrip("\r\b ").rpartition("\r")[2].replace("\b", "").replace("\0", "\ufffd")
 
 
 class LineSplitter:

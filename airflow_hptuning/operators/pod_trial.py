@@ -1,0 +1,266 @@
+"""The task of one trial on Kubernetes: a KubernetesPodOperator's pod, watched by a trigger."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk.exceptions import AirflowSkipException
+
+from airflow_hptuning.operators.stop_watch import STOP_GRACE
+from airflow_hptuning.operators.stopping import RunBoard
+from airflow_hptuning.operators.sweep import outputs_folder, pull_list
+from airflow_hptuning.operators.trial_base import TrialOperator
+from airflow_hptuning.planning import pod_settings, resumes
+from airflow_hptuning.polyaxonfile.template import trial_command
+from airflow_hptuning.runners.pods import DEFAULT_OUTPUTS, LABEL, pod_name, task_selector, trial_labels, trial_pod
+from airflow_hptuning.trials import Failure, FailureClass, Suggestion, TrialRecord, TrialState
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+    from airflow_hptuning.operators.pod_trigger import PodJob
+
+_CONFLICT = 409
+_NOT_FOUND = 404
+_INVALID = frozenset({400, 422})
+
+_GONE = 60.0
+"""Seconds to wait for a pod that was deleted."""
+
+_DEADLINE_MARGIN = 120.0
+"""Seconds that Kubernetes leaves a pod beyond its time limits before it ends it without us."""
+
+
+class PodTrialOperator(TrialOperator):
+    """Runs one trial as a pod, which a KubernetesPodOperator builds.
+
+    The pod has one name for each try, so that it cannot be started twice; a try that finds a pod of an earlier one,
+    whose worker or triggerer was lost, takes it up where it is.
+    """
+
+    ui_color = "#d9e8f0"
+
+    def __init__(self, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        self._pod: tuple[str, str] | None = None
+
+    def execute(self, context: Context) -> None:
+        """Start the pod, and leave the rest to the trigger; or watch it here, if the sweep is not deferrable."""
+        suggestion = Suggestion.from_json(self.suggestion)
+        watch = self.watch_from_start(context)
+        try:
+            self._start(suggestion, context)
+        except PodRefusedError as error:
+            self._finish(_refused(suggestion, error, context["ti"].try_number), context)
+            return
+        job = self._job(context)
+        if self.sweep.spec.airflow.kubernetes.deferrable:
+            from airflow_hptuning.operators.pod_trigger import PodTrialTrigger
+
+            self.defer(trigger=PodTrialTrigger.of(job, RunBoard.of(context).pairs), method_name="resume")
+        client = job.client
+
+        def publish(metrics: dict[str, Any]) -> None:
+            context["task_state_store"].set("metrics", metrics)
+
+        self._finish(asyncio.run(job.watch(client, watch, self.log, publish)), context)
+
+    def resume(self, context: Context, event: dict[str, Any]) -> None:
+        """Finish a trial that its trigger could not: it failed, or is to end the sweep."""
+        suggestion = Suggestion.from_json(self.suggestion)
+        self._pod = self._find(suggestion, context)
+        self._finish(TrialRecord.from_json(event["record"]), context)
+
+    def on_kill(self) -> None:
+        """Delete the pod: the task was killed, cleared, marked, or timed out."""
+        self._delete()
+
+    def _finish(self, record: TrialRecord, context: Context) -> None:
+        watch = self.watch(context)
+        watch.finished(record, will_retry=self.will_retry(record, context))
+        if watch.is_stopped():
+            # Whoever found the reason may have been a trigger, which cannot.
+            RunBoard.of(context).skip_rest()
+        if record.state is not TrialState.SKIPPED:
+            # Before the pod goes: without either there would be no result.
+            context["ti"].xcom_push("return_value", record.to_json())
+        self._delete()
+        if record.state is TrialState.SKIPPED:
+            raise AirflowSkipException(f"the sweep is stopped: {record.note}")
+        self.fail(record, watch, context)
+
+    # --- the pod ---
+
+    def _start(self, suggestion: Suggestion, context: Context) -> None:
+        """Start the trial's pod, unless an earlier try has."""
+        from kubernetes.client import ApiException
+
+        operator = self._pod_operator(suggestion, context)
+        # A KubernetesPodOperator knows the connection's namespace, and cluster policies that change pods.
+        pod = operator.build_pod_request_obj(context)
+        pod.spec.restart_policy = operator.pod_template_dict["spec"]["restartPolicy"]
+        namespace = pod.metadata.namespace
+        try:
+            found = self._existing(operator.client, namespace, context)
+            if found is not None:
+                self.log.info("Taking up the pod %s of an earlier try", found)
+                self._pod = (found, namespace)
+                return
+            self._pod = (pod.metadata.name, namespace)
+            operator.client.create_namespaced_pod(namespace, pod)
+        except ApiException as error:
+            if error.status == _CONFLICT:
+                return
+            raise PodRefusedError(error) from error
+        self.log.info("Started the pod %s in %s for trial %s", pod.metadata.name, namespace, suggestion.label)
+
+    def _pod_operator(self, suggestion: Suggestion, context: Context) -> Any:
+        from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+
+        arguments = self.pod_arguments(suggestion, context)
+        return KubernetesPodOperator(task_id=self.task_id, **arguments)
+
+    def pod_arguments(self, suggestion: Suggestion, context: Context) -> dict[str, Any]:
+        """Return the arguments of the KubernetesPodOperator that builds the trial's pod: plain data."""
+        spec, ti, run_id = self.sweep.spec, context["ti"], context["run_id"]
+        settings, index = pod_settings(spec), _map_index(context)
+        base = (spec.airflow.outputs.path or DEFAULT_OUTPUTS).rstrip("/")
+        command = trial_command(
+            spec,
+            suggestion,
+            sweep=self.sweep.dag_id,
+            run_id=run_id,
+            outputs_path=f"{base}/{outputs_folder(self.sweep, run_id, suggestion)}",
+            attempt=ti.try_number,
+        )
+        name = pod_name(self.sweep.dag_id, run_id, ti.task_id, index, ti.try_number, trial=suggestion.trial)
+        labels = trial_labels(
+            suggestion,
+            sweep=self.sweep.dag_id,
+            run_id=run_id,
+            task_id=ti.task_id,
+            map_index=index,
+            attempt=ti.try_number,
+            life=ti.max_tries,
+        )
+        timeout = spec.airflow.trial.timeout
+        margin = spec.airflow.kubernetes.startup_timeout.total_seconds() + _DEADLINE_MARGIN
+        manifest = trial_pod(
+            command,
+            settings if not self.build_task_id else settings.with_image(*pull_list(ti, self.build_task_id)),
+            name=name,
+            labels=labels,
+            grace=STOP_GRACE,
+            resume=bool(suggestion.rung) and resumes(spec),
+            deadline=timeout.total_seconds() + margin if timeout else None,
+        )
+        return {
+            "kubernetes_conn_id": self._conn_id,
+            "namespace": settings.namespace,
+            "name": name,
+            "random_name_suffix": False,
+            "labels": manifest["metadata"]["labels"],
+            "pod_template_dict": manifest,
+            "do_xcom_push": False,
+        }
+
+    @property
+    def _conn_id(self) -> str:
+        return self.sweep.spec.airflow.kubernetes.conn_id or "kubernetes_default"
+
+    def _job(self, context: Context) -> PodJob:
+        from airflow_hptuning.operators.pod_trigger import PodJob
+
+        if self._pod is None:
+            raise RuntimeError("the pod has not been started")
+        ti, started = context["ti"], context["dag_run"].start_date
+        return PodJob(
+            polyaxonfile=self.sweep.spec.text,
+            dag_id=self.sweep.dag_id,
+            run_id=context["run_id"],
+            task_id=ti.task_id,
+            map_index=_map_index(context),
+            suggestion=dict(self.suggestion),
+            attempt=ti.try_number,
+            pod=self._pod[0],
+            namespace=self._pod[1],
+            conn_id=self._conn_id,
+            run_started=started.timestamp() if started else None,
+        )
+
+    def _existing(self, client: Any, namespace: str, context: Context) -> str | None:
+        """Return the pod of this trial that an earlier try has left, if it still runs or was not yet read.
+
+        A pod of the time before somebody cleared the task is ended first: it must not run beside the new one.
+        """
+        ti = context["ti"]
+        selector = task_selector(self.sweep.dag_id, context["run_id"], ti.task_id, _map_index(context))
+        deadline = time.monotonic() + _GONE
+        while True:
+            pods = client.list_namespaced_pod(namespace, label_selector=f"{selector},already_checked!=True").items
+            leaving = [pod for pod in pods if pod.metadata.deletion_timestamp is not None]
+            others = [pod for pod in pods if pod not in leaving]
+            for pod in others:
+                if pod.metadata.labels.get(LABEL + "life") == str(ti.max_tries):
+                    name: str = pod.metadata.name
+                    return name
+                self._delete_pod(client, pod.metadata.name, namespace)
+            if not pods or time.monotonic() > deadline:
+                return None
+            time.sleep(1)
+
+    def _find(self, suggestion: Suggestion, context: Context) -> tuple[str, str] | None:
+        operator = self._pod_operator(suggestion, context)
+        namespace = operator.build_pod_request_obj(context).metadata.namespace
+        found = self._existing(operator.client, namespace, context)
+        return (found, namespace) if found else None
+
+    def _delete(self) -> None:
+        if self._pod is not None:
+            from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
+
+            self._delete_pod(KubernetesHook(conn_id=self._conn_id).core_v1_client, *self._pod)
+
+    def _delete_pod(self, client: Any, name: str, namespace: str) -> None:
+        from kubernetes.client import ApiException
+
+        try:
+            client.delete_namespaced_pod(name, namespace, grace_period_seconds=round(STOP_GRACE))
+        except ApiException as error:
+            if error.status != _NOT_FOUND:
+                # The task that reaps looks for it once more.
+                self.log.warning("Could not delete the pod %s: %s", name, error)
+
+
+def _map_index(context: Context) -> int:
+    index = context["ti"].map_index
+    return -1 if index is None else index
+
+
+class PodRefusedError(Exception):
+    """Kubernetes refused to make the pod.
+
+    Args:
+        error: What it said.
+    """
+
+    def __init__(self, error: Any) -> None:
+        words = " ".join(str(error.body or error.reason or error).split())[:500]
+        super().__init__(f"Kubernetes refused the pod ({error.status} {error.reason}): {words}")
+        self.is_invalid = error.status in _INVALID
+
+
+def _refused(suggestion: Suggestion, error: PodRefusedError, attempt: int) -> TrialRecord:
+    kind = FailureClass.USER_CODE if error.is_invalid else FailureClass.INFRASTRUCTURE
+    return TrialRecord(
+        trial=suggestion.trial,
+        params=suggestion.params,
+        state=TrialState.FAILED,
+        resource=suggestion.resource,
+        bracket=suggestion.bracket,
+        rung=suggestion.rung,
+        attempt=attempt,
+        failure=Failure(kind, str(error)),
+    )

@@ -13,8 +13,7 @@ from airflow.sdk import BaseSensorOperator
 from airflow.sdk.exceptions import AirflowSkipException
 from attrs import define, field
 
-from airflow_hptuning.operators.stop_watch import StopWatch
-from airflow_hptuning.operators.stopping import Board, skip_if_stopped, skip_in_run
+from airflow_hptuning.operators.stopping import RunBoard, skip_if_stopped, skip_in_run, stop_watch
 from airflow_hptuning.operators.sweep import completed, pull_list, task_states, without_result
 from airflow_hptuning.trials import ActiveTrial, CompletedTrial, Suggestion, TrialRecord, TrialState
 from airflow_hptuning.triggers import TurnTrigger, has_ended, unfinished
@@ -99,9 +98,11 @@ class SuggestSensor(BaseSensorOperator):
         return self.execute(context)
 
     def _take_turn(self, context: Context) -> list[dict[str, Any]]:
-        StopWatch.of(context, self.sweep.spec, self.trial, self.log).before_start()
+        reason = stop_watch(context, self.sweep.spec, self.trial, self.log).before_start()
+        if reason is not None:
+            raise AirflowSkipException(f"the sweep is stopped: {reason.text}")
         ti = context["ti"]
-        known = self._look(ti, Board.of(context).pairs)
+        known = self._look(ti, RunBoard.of(context).pairs)
         if known.is_empty:
             self._skip_rest(context)
             raise AirflowSkipException("nothing was suggested before this task: see why there")
@@ -159,7 +160,7 @@ class SuggestSensor(BaseSensorOperator):
 
     def _skip_rest(self, context: Context) -> None:
         """Skip the trial of this task and all later iterations, in one call."""
-        pairs = Board.of(context).pairs
+        pairs = RunBoard.of(context).pairs
         rest = [task_id for pair in pairs[_position(pairs, self.task_id) :] for task_id in pair]
         skip_in_run([(task_id, -1) for task_id in rest if task_id != self.task_id])
 

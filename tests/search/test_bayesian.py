@@ -16,8 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_hptuning import load_spec, suggest
+from airflow_hptuning.planning import algorithm_of
 from airflow_hptuning.search.bayesian import BayesianOptimization
-from airflow_hptuning.trials import ActiveTrial, CompletedTrial, Direction, Metric, TrialState
+from airflow_hptuning.trials import (
+    ActiveTrial,
+    CompletedTrial,
+    Direction,
+    Failure,
+    FailureClass,
+    Metric,
+    TrialRecord,
+    TrialState,
+)
 from tests.strategies import build_space, spaces
 
 if TYPE_CHECKING:
@@ -306,6 +316,22 @@ def test_suggesting_without_airflow() -> None:
     assert len(found) == 4
     assert all(one not in first for one in found)
     assert suggest(spec, [*trials, *({"params": one, "state": "failed"} for one in found)], 1) == []
+
+
+def test_records_can_be_handed_back() -> None:
+    """What trials leave is what ``suggest`` takes; a failure of the infrastructure is no observation."""
+    spec = load_spec(SPEC)
+    first, second = suggest(spec, [], 2)
+    evicted = Failure(FailureClass.EVICTED, "the node went away")
+    records = [
+        TrialRecord(0, first, TrialState.SUCCEEDED, metrics={"loss": 0.3}, info={"source": "initial design"}).to_json(),
+        TrialRecord(1, second, TrialState.FAILED, failure=evicted).to_json(),
+    ]
+    assert TrialRecord.from_json(records[0]).info == {"source": "initial design"}
+    algorithm = algorithm_of(spec, seed=0)
+    skipped = CompletedTrial(1, second, None, TrialState.SKIPPED)
+    expected = algorithm.suggest([CompletedTrial(0, first, 0.3), skipped], [], 2)
+    assert suggest(spec, records, 2) == [dict(one.params) for one in expected]
 
 
 def test_polyaxons_first_space() -> None:

@@ -30,7 +30,7 @@ from airflow_hptuning.search.grid_search import GridSearch
 from airflow_hptuning.search.hyperband import Bracket, Hyperband, Rung
 from airflow_hptuning.search.random_search import RandomSearch
 from airflow_hptuning.search.simulation import critical_path, makespan
-from airflow_hptuning.trials import ActiveTrial, CompletedTrial, Metric, Params, TrialState
+from airflow_hptuning.trials import ActiveTrial, CompletedTrial, FailureClass, Metric, Params, TrialState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -353,7 +353,8 @@ def suggest(spec: SweepSpec, trials: Sequence[Mapping[str, Any]], n: int = 1) ->
     Args:
         spec: The sweep.
         trials: What is known of earlier trials: mappings with ``params``, ``state`` (default ``succeeded``) and
-            ``metrics``; as ``TrialRecord.to_json`` writes them, or less. Running ones count as pending points.
+            ``metrics``; as ``TrialRecord.to_json`` writes them, or less. Running ones count as pending points, and
+            one that failed through its infrastructure (``failure``) as never run.
         n: How many configs.
 
     Returns:
@@ -369,6 +370,10 @@ def suggest(spec: SweepSpec, trials: Sequence[Mapping[str, Any]], n: int = 1) ->
         if not state.is_finished:
             active.append(ActiveTrial(trial_number, params))
             continue
+        failure = trial.get("failure")
+        if failure and FailureClass(failure["class"]).is_infrastructure:
+            # It says nothing of its config.
+            state = TrialState.SKIPPED
         value = (trial.get("metrics") or {}).get(objective.name) if objective else None
         finished.append(
             CompletedTrial(

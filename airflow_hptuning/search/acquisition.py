@@ -92,12 +92,12 @@ class Acquisition:
         if self.kind not in KINDS:
             raise ValueError(f"acquisition function is {self.kind!r}; it must be one of {', '.join(KINDS)}")
 
-    def value(self, mean: Any, std: Any, best: float) -> Any:
+    def value(self, mean: Any, std: Any, best: Any) -> Any:
         """Return the acquisition value itself, as people know it: shape of ``mean`` and ``std``, which is > 0."""
         score = self.score(mean, std, best)
         return score if self.kind == "ucb" else np.exp(score)
 
-    def score(self, mean: Any, std: Any, best: float) -> Any:
+    def score(self, mean: Any, std: Any, best: Any) -> Any:
         """Return what is maximised: the value (ucb) or its logarithm."""
         if self.kind == "ucb":
             return mean + self.kappa * std
@@ -118,6 +118,15 @@ class Acquisition:
         by_z = log_h_slope(z)
         return math.log(std) + float(log_h(z)), by_z / std, (1.0 - by_z * z) / std
 
-    def _z(self, mean: Any, std: Any, best: float) -> Any:
+    def average(self, scores: Any) -> tuple[Any, Any]:
+        """Return the score of the average value over the last axis, and the weight of each score's slope in it."""
+        if self.kind == "ucb":
+            return scores.mean(axis=-1), np.full(scores.shape, 1.0 / scores.shape[-1])
+        largest = scores.max(axis=-1, keepdims=True)
+        shares = np.exp(scores - largest)
+        total = shares.sum(axis=-1, keepdims=True)
+        return (largest + np.log(total / scores.shape[-1]))[..., 0], shares / total
+
+    def _z(self, mean: Any, std: Any, best: Any) -> Any:
         margin = self.eps if self.kind in {"ei", "poi"} else 0.0
         return (mean - best - margin) / std

@@ -9,8 +9,9 @@ step    what happens
 design  the first ``n_initial_trials`` configs come from a scrambled Sobol sequence, decoded by the space
 encode  configs become points x of the unit cube (columns by parameter), outcomes become y (``outcomes``)
 fit     ``gaussian_process.fit``: theta by maximum a posteriori
-pending active trials are observed with a made-up outcome, the constant liar of Ginsbourger, Le Riche and Carraro,
-        Kriging is Well-Suited to Parallelize Optimization, 2010, so that they are not proposed again
+pending the outcomes of active trials are drawn from the model several times, and the acquisition function is
+        averaged over these fantasies (Snoek, Larochelle and Adams, Practical Bayesian Optimization of Machine
+        Learning Algorithms, 2012, section 3.2), so that the places of active trials promise nothing more
 search  ``maximizer.maximize`` of the acquisition function; the incumbent is the best posterior mean at an observed
         point, since with noise the best observation is luck
 dedupe  the best candidate whose config no trial has; a space without one is exhausted
@@ -27,15 +28,17 @@ from attrs import field, frozen
 
 from airflow_hptuning.search.acquisition import Acquisition
 from airflow_hptuning.search.base import distinct_configs, stream
-from airflow_hptuning.search.gaussian_process import GaussianProcess, GaussianProcessSettings, fit
+from airflow_hptuning.search.gaussian_process import GaussianProcessSettings, fit
 from airflow_hptuning.search.maximizer import N_POLISH, N_WARMUP, axis_of, maximize, sobol
 from airflow_hptuning.search.outcomes import OutcomeTransform
+from airflow_hptuning.search.promise import promise_of, row_keys
 from airflow_hptuning.trials import ActiveTrial, Suggestion, TrialState
 
 if TYPE_CHECKING:
     from collections.abc import Hashable, Iterator, Mapping, Sequence
 
-    from airflow_hptuning.search.gaussian_process import Array
+    from airflow_hptuning.search.covariance import Array
+    from airflow_hptuning.search.promise import Promise
     from airflow_hptuning.space.search_space import SearchSpace
     from airflow_hptuning.trials import CompletedTrial, Metric, Params
 
@@ -45,8 +48,6 @@ _INCUMBENTS = 5
 """Around so many of the best observed points the maximiser looks closely."""
 _DESIGN_POINTS = 2048
 """Length of the Sobol sequence, in which configs can repeat; after it configs are drawn or listed."""
-_DIGITS = 9
-"""Points of the unit cube that agree to so many digits are the same."""
 
 
 @frozen
@@ -177,12 +178,14 @@ class BayesianOptimization:
         blocked = observed.own_points
         suggestions: list[Suggestion] = []
         for number in numbers:
-            lies = np.array([self.space.encode(trial.params) for trial in waiting]).reshape(-1, observed.x.shape[1])
-            promise = Promise(
-                posterior=model.conditioned(lies, np.full(len(lies), _lie(observed.y))) if len(lies) else model,
+            places = np.array([self.space.encode(trial.params) for trial in waiting]).reshape(-1, observed.x.shape[1])
+            promise = promise_of(
+                model,
+                places,
                 acquisition=self.acquisition,
                 best=float(means.max()),
-                blocked=frozenset(_row_keys(np.vstack([blocked, lies]))),
+                blocked=frozenset(row_keys(np.vstack([blocked, places]))),
+                rng=rng,
             )
             candidates = maximize(
                 promise, axes, incumbents, rng, n_warmup=self.n_warmup or N_WARMUP, n_polish=self.n_iter or N_POLISH
@@ -219,11 +222,13 @@ class BayesianOptimization:
         """
         point = np.array([self.space.encode(params)])
         mean, std = promise.posterior.predict(point)
+        mean = mean.reshape(1, -1).mean(axis=1)
         centre, *ends = transform.inverse(np.concatenate([mean, mean - std, mean + std]))
-        value = promise.acquisition.value(mean, std, promise.best)[0]
+        score = float(promise.averages(point)[0])
+        value = score if promise.acquisition.kind == "ucb" else math.exp(score)
         return {
             "predicted": {"mean": float(centre), "std": float(abs(ends[1] - ends[0]) / 2.0)},
-            "acquisition": {"function": promise.acquisition.kind, "value": float(value)},
+            "acquisition": {"function": promise.acquisition.kind, "value": value},
         }
 
 
@@ -249,36 +254,6 @@ class Observations:
     def own_points(self) -> Array:
         """The points of this sweep's trials."""
         return self.x[len(self.x) - len(self.trials) :]
-
-
-@frozen(eq=False)
-class Promise:
-    """The acquisition function over the cube: what is maximised.
-
-    Attributes:
-        posterior: The model, with lies about the pending trials.
-        acquisition: The acquisition function.
-        best: The incumbent.
-        blocked: Keys of the points that trials have.
-    """
-
-    posterior: GaussianProcess
-    acquisition: Acquisition
-    best: float
-    blocked: frozenset[bytes]
-
-    def scores(self, x: Array) -> Array:
-        """Return the score of each row, -inf where a trial already is."""
-        mean, std = self.posterior.predict(x)
-        scores = np.asarray(self.acquisition.score(mean, std, self.best))
-        taken = [key in self.blocked for key in _row_keys(x)]
-        return np.where(taken, -np.inf, scores)
-
-    def slopes(self, point: Array) -> tuple[float, Array]:
-        """Return score and gradient at one point."""
-        mean, std, mean_slope, std_slope = self.posterior.gradients(point)
-        score, by_mean, by_std = self.acquisition.slopes(mean, std, self.best)
-        return score, by_mean * mean_slope + by_std * std_slope
 
 
 def new_configs(space: SearchSpace, seed: int | str, seen: set[Hashable]) -> Iterator[Params]:
@@ -311,15 +286,6 @@ def _finite_value(trial: CompletedTrial) -> float | None:
     if trial.state is TrialState.FAILED or trial.value is None or not math.isfinite(trial.value):
         return None
     return float(trial.value)
-
-
-def _lie(y: Array) -> float:
-    return float(y.min())
-
-
-def _row_keys(x: Array) -> list[bytes]:
-    # Adding zero turns -0.0, which rounding can give, into 0.0.
-    return [row.tobytes() for row in np.round(x, _DIGITS) + 0.0]
 
 
 def _rounded(values: Array) -> list[float]:

@@ -7,7 +7,7 @@ name        shape       meaning
 =========== =========== ===========================================================================
 n, d, p               - observations, columns of the unit cube, parameters of the search space
 x           (n, d)      encoded configs, each column in [0, 1]
-y           (n,)        standardised outcome, to be maximised
+y           (n,)        standardised outcome, to be maximised; (n, k) for k versions of what is not known yet
 noise       (n,)        extra variance of each observation on top of the learned one
 columns     p slices    the columns of each parameter; they share one length scale
 scales      (p,)        length scales, by parameter
@@ -27,29 +27,25 @@ the data object, so that a few observations in many dimensions do not look like 
 from __future__ import annotations
 
 import math
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np  # noqa: TID253 - the Bayesian modules are where numpy lives
 from attrs import field, frozen
-from scipy.interpolate import CubicHermiteSpline  # noqa: TID253 - the Bayesian modules are where numpy lives
 from scipy.linalg import lapack, solve_triangular  # noqa: TID253 - the Bayesian modules are where numpy lives
 from scipy.optimize import minimize  # noqa: TID253 - the Bayesian modules are where numpy lives
-from scipy.special import gammaln, kve  # noqa: TID253 - the Bayesian modules are where numpy lives
 from sklearn.gaussian_process import GaussianProcessRegressor  # noqa: TID253 - as above
 from sklearn.gaussian_process.kernels import RBF, ConstantKernel, Matern  # noqa: TID253 - as above
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+from airflow_hptuning.search.covariance import Array, covariance
 
-Array = np.ndarray[Any, np.dtype[np.float64]]
+if TYPE_CHECKING:
+    from collections.abc import Sequence
 
 MIN_VARIANCE = 1e-14
 """Posterior variances are clamped to this, here and nowhere else: rounding can make them negative."""
 
 _LARGEST_NU = 15.0
 """Above it the Matérn function is close to its limit, the RBF, and its Bessel functions overflow at small distances."""
-_TINY = 1e-300
 _FAILED = 1e25
 """Objective value where the covariance cannot be factorised."""
 
@@ -65,8 +61,8 @@ class Priors:
         log_noise, log_noise_std: Mean and standard deviation of the log noise variance.
     """
 
-    log_scale: float = 0.0
-    log_scale_std: float = 1.0
+    log_scale: float = -1.2
+    log_scale_std: float = 0.7
     log_signal_std: float = 1.5
     log_noise: float = math.log(1e-5)
     log_noise_std: float = 3.0
@@ -111,72 +107,6 @@ class GaussianProcessSettings:
     def smoothness(self) -> float:
         """The nu of the covariance function: infinite for the RBF."""
         return math.inf if self.kernel == "rbf" or self.nu > _LARGEST_NU else self.nu
-
-
-# --- Covariance functions: k(u) and dk/du for u >= 0 -------------------------------------------------------------
-
-
-def covariance(u: Array, nu: float) -> tuple[Array, Array]:
-    """Return the Matérn function of smoothness ``nu`` and its derivative, both by the squared distance ``u``.
-
-    Half-integers and infinity have closed forms (Rasmussen and Williams, equations 4.9 and 4.14-4.17); other orders
-    are read from a table of Bessel functions. For nu <= 1 the derivative is singular at zero; it is finite here,
-    and whatever multiplies it vanishes there.
-    """
-    if nu in _CLOSED_FORMS:
-        return _CLOSED_FORMS[nu](u)
-    value, slope = _matern_tables(nu)
-    t = 0.5 * np.log(np.clip(2.0 * nu * u, _BESSEL_RANGE[0] ** 2, _BESSEL_RANGE[1] ** 2))
-    return np.exp(value(t)), -np.exp(slope(t))
-
-
-def _rbf(u: Array) -> tuple[Array, Array]:
-    k = np.exp(-0.5 * u)
-    return k, -0.5 * k
-
-
-def _matern_12(u: Array) -> tuple[Array, Array]:
-    r = np.sqrt(np.maximum(u, _TINY))
-    k = np.exp(-r)
-    return k, -0.5 * k / np.maximum(r, 1e-12)
-
-
-def _matern_32(u: Array) -> tuple[Array, Array]:
-    s = np.sqrt(3.0 * u)
-    decay = np.exp(-s)
-    return (1.0 + s) * decay, -1.5 * decay
-
-
-def _matern_52(u: Array) -> tuple[Array, Array]:
-    s = np.sqrt(5.0 * u)
-    decay = np.exp(-s)
-    return (1.0 + s + s * s / 3.0) * decay, (-5.0 / 6.0) * (1.0 + s) * decay
-
-
-_CLOSED_FORMS: dict[float, Callable[[Array], tuple[Array, Array]]] = {
-    0.5: _matern_12,
-    1.5: _matern_32,
-    2.5: _matern_52,
-    math.inf: _rbf,
-}
-_BESSEL_RANGE = (1e-8, 1e3)
-
-
-@lru_cache(maxsize=8)
-def _matern_tables(nu: float) -> tuple[CubicHermiteSpline, CubicHermiteSpline]:
-    """Tabulate log k and log -dk/du by log s, s = sqrt(2 nu u); accurate to 1e-9 and 20 times as fast as Bessel.
-
-    k = c s^nu K_nu(s) with c = 2^(1-nu) / Gamma(nu), and dk/du = -nu c s^(nu-1) K_(nu-1)(s).
-    """
-    t = np.linspace(math.log(_BESSEL_RANGE[0]), math.log(_BESSEL_RANGE[1]), 4096)
-    s = np.exp(t)
-    constant = (1.0 - nu) * math.log(2.0) - gammaln(nu)
-    tables = []
-    for order, offset in ((nu, constant), (nu - 1.0, constant + math.log(nu))):
-        bessel = kve(order, s)  # scaled by exp(s): it neither underflows here
-        value = offset + order * t + np.log(bessel) - s
-        tables.append(CubicHermiteSpline(t, value, -s * kve(order - 1.0, s) / bessel))
-    return tables[0], tables[1]
 
 
 # --- Posterior ---------------------------------------------------------------------------------------------------
@@ -233,29 +163,50 @@ class GaussianProcess:
         return float(np.exp(self.theta[-1]))
 
     def predict(self, points: Array) -> tuple[Array, Array]:
-        """Return posterior mean and standard deviation of the function at ``points``, shape (m, d) to (m,)."""
+        """Return posterior mean and standard deviation at ``points``, shape (m, d) to (m,) or (m, k), and (m,)."""
         scaled = points / self._column_scales
         k = self.signal * covariance(_squared_distances(scaled, self._regressor.X_train_), self._nu)[0]
         mean = k @ self._regressor.alpha_
         half = solve_triangular(self._regressor.L_, k.T, lower=True, check_finite=False)
         return mean, self._std(np.einsum("ij,ij->j", half, half))
 
-    def gradients(self, point: Array) -> tuple[float, float, Array, Array]:
-        """Return mean, standard deviation and their gradients at one point, shapes (d,) to (), (), (d,), (d,)."""
+    def gradients(self, point: Array) -> tuple[Array, float, Array, Array]:
+        """Return mean, standard deviation and their gradients at one point.
+
+        Shapes (d,) to (), (), (d,), (d,); the first and the third are (k,) and (k, d) with k versions of y.
+        """
         difference = point / self._column_scales - self._regressor.X_train_
         k, slope = covariance(np.einsum("ij,ij->i", difference, difference), self._nu)
         k *= self.signal
         derivative = (2.0 * self.signal * slope)[:, None] * difference / self._column_scales
         weights, _ = lapack.dpotrs(self._regressor.L_, k, lower=1)
         std = float(self._std(k @ weights))
-        mean = float(k @ self._regressor.alpha_)
-        return mean, std, self._regressor.alpha_ @ derivative, -(weights @ derivative) / std
+        alpha = self._regressor.alpha_
+        return alpha.T @ k, std, alpha.T @ derivative, -(weights @ derivative) / std
+
+    def fantasies(self, points: Array, normals: Array) -> Array:
+        """Return joint draws of the function at ``points``, shapes (q, d) and (k, q) to (q, k).
+
+        Args:
+            points: Where.
+            normals: Independent standard normal numbers.
+        """
+        scaled = points / self._column_scales
+        k = self.signal * covariance(_squared_distances(scaled, self._regressor.X_train_), self._nu)[0]
+        half = solve_triangular(self._regressor.L_, k.T, lower=True, check_finite=False)
+        joint = self.signal * covariance(_squared_distances(scaled, scaled), self._nu)[0] - half.T @ half
+        # Eigenvalues rather than a Cholesky factor: points next to each other make it singular.
+        values, vectors = np.linalg.eigh(joint)
+        root = vectors * np.sqrt(np.maximum(values, 0.0))
+        draws: Array = (k @ self._regressor.alpha_)[:, None] + root @ normals.T
+        return draws
 
     def conditioned(self, points: Array, values: Array) -> GaussianProcess:
-        """Return the process with further observations and the same theta."""
+        """Return the process with further observations, (q,) or (q, k), and the same theta."""
+        known = self.y if values.ndim == 1 else np.repeat(self.y[:, None], values.shape[1], axis=1)
         return GaussianProcess(
             x=np.vstack([self.x, points]),
-            y=np.concatenate([self.y, values]),
+            y=np.concatenate([known, values]),
             theta=self.theta,
             settings=self.settings,
             columns=self.columns,
@@ -358,7 +309,7 @@ def fit(
         return -value, -gradient
 
     best_value, best = math.inf, None
-    for start in _starts(settings, len(columns), rng):
+    for start in _starts(settings, len(y), len(columns), rng):
         start_in_bounds = np.clip(start, bounds[:, 0], bounds[:, 1])
         found = minimize(negative, start_in_bounds, jac=True, method="L-BFGS-B", bounds=bounds, options=_FIT_OPTIONS)
         if best is None or found.fun < best_value:
@@ -368,18 +319,22 @@ def fit(
 
 _FIT_OPTIONS = {"maxiter": 60, "ftol": 1e-7, "gtol": 1e-3}
 """More digits of theta change no suggestion."""
+_EXTRA_STARTS = 2
+_FEW = 80
+"""Up to so many observations the posterior has several modes, and a fit is cheap."""
 _SHORT_SCALE = 0.3
 _NOISY = 1e-1
 
 
-def _starts(settings: GaussianProcessSettings, p: int, rng: np.random.Generator) -> list[Array]:
+def _starts(settings: GaussianProcessSettings, n: int, p: int, rng: np.random.Generator) -> list[Array]:
     """Return where the fit starts: the file's length scale or the prior's mode, a rugged noisy one, restarts."""
     mean, std = settings.priors.parameters(p)
     first, rugged = mean.copy(), mean.copy()
     if settings.length_scale is not None:
         first[1:-1] = math.log(settings.length_scale)
     rugged[1:-1], rugged[-1] = math.log(_SHORT_SCALE), math.log(_NOISY)
-    return [first, rugged, *(rng.normal(mean, std) for _ in range(settings.n_restarts_optimizer))]
+    further = settings.n_restarts_optimizer + (_EXTRA_STARTS if n <= _FEW else 0)
+    return [first, rugged, *(rng.normal(mean, std) for _ in range(further))]
 
 
 def pair_distances(x: Array, columns: Sequence[slice]) -> Array:

@@ -23,7 +23,7 @@ from scipy.stats import qmc  # noqa: TID253 - the Bayesian modules are where num
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_hptuning.search.gaussian_process import Array
+    from airflow_hptuning.search.covariance import Array
     from airflow_hptuning.space.base import Parameter
 
 N_WARMUP = 1024

@@ -18,7 +18,7 @@ from scipy.optimize import minimize_scalar  # noqa: TID253 - the Bayesian module
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from airflow_hptuning.search.gaussian_process import Array
+    from airflow_hptuning.search.covariance import Array
 
 _LARGE_SKEWNESS = 0.5
 _POWERS = (-1.0, 3.0)

@@ -16,8 +16,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from airflow_hptuning import load_spec, suggest
+from airflow_hptuning.planning import algorithm_of
 from airflow_hptuning.search.bayesian import BayesianOptimization
-from airflow_hptuning.trials import ActiveTrial, CompletedTrial, Direction, Metric, TrialState
+from airflow_hptuning.trials import (
+    ActiveTrial,
+    CompletedTrial,
+    Direction,
+    Failure,
+    FailureClass,
+    Metric,
+    TrialRecord,
+    TrialState,
+)
 from tests.strategies import build_space, spaces
 
 if TYPE_CHECKING:
@@ -116,7 +126,8 @@ def test_no_space_gives_a_config_twice(space: SearchSpace, values: list[float | 
             value = values[one.trial]
             state = TrialState.FAILED if value is None else TrialState.SUCCEEDED
             done.append(CompletedTrial(one.trial, one.params, value, state))
-    tried = [space.identity(trial.params) for trial in (*done, *active)]
+    known: list[CompletedTrial | ActiveTrial] = [*done, *active]
+    tried = [space.identity(trial.params) for trial in known]
     assert len(set(tried)) == len(tried)
     assert len(tried) == 9 or not space.is_dense
     if space.n_distinct is not None:
@@ -235,6 +246,26 @@ def test_a_suggestion_has_the_number_that_is_asked_for() -> None:
     assert BayesianOptimization(small, 2, 5, LOSS, seed=1).suggestion(2, tried, []) is None
 
 
+def test_logspace_can_be_searched() -> None:
+    """The best of nine powers is found, though it is far from the exponents."""
+    space = {"x": {"logspace": [-8, 0, 9]}, "y": {"uniform": [0, 1]}}
+    done = run(optimization(space, 4, 11), lambda params: abs(math.log10(params["x"]) + 3) + params["y"])
+    assert min(done, key=lambda trial: trial.value or 0).params["x"] == pytest.approx(1e-3)
+
+
+def test_a_lucky_value_is_not_the_incumbent() -> None:
+    """Of many noisy trials, one far better than its neighbours does not draw all others to it."""
+    space = build_space({"x": {"uniform": [0, 1]}})
+    rng = np.random.default_rng(0)
+    done = [
+        CompletedTrial(trial, {"x": x}, (x - 0.7) ** 2 + float(rng.normal(0, 0.05)))
+        for trial, x in enumerate(np.linspace(0, 1, 40).tolist())
+    ]
+    lucky = CompletedTrial(40, {"x": 0.101}, -0.05)
+    (one,) = BayesianOptimization(space, 41, 5, LOSS, seed=1).suggest([*done, lucky], [], 1)
+    assert one.params["x"] > 0.5
+
+
 def test_the_initial_design_spreads() -> None:
     """Sixteen points of two dimensions: one in each sixteenth of each axis, as a Sobol sequence has them."""
     space = build_space({"x": {"uniform": [0, 1]}, "y": {"loguniform": [0, 16]}})
@@ -285,6 +316,22 @@ def test_suggesting_without_airflow() -> None:
     assert len(found) == 4
     assert all(one not in first for one in found)
     assert suggest(spec, [*trials, *({"params": one, "state": "failed"} for one in found)], 1) == []
+
+
+def test_records_can_be_handed_back() -> None:
+    """What trials leave is what ``suggest`` takes; a failure of the infrastructure is no observation."""
+    spec = load_spec(SPEC)
+    first, second = suggest(spec, [], 2)
+    evicted = Failure(FailureClass.EVICTED, "the node went away")
+    records = [
+        TrialRecord(0, first, TrialState.SUCCEEDED, metrics={"loss": 0.3}, info={"source": "initial design"}).to_json(),
+        TrialRecord(1, second, TrialState.FAILED, failure=evicted).to_json(),
+    ]
+    assert TrialRecord.from_json(records[0]).info == {"source": "initial design"}
+    algorithm = algorithm_of(spec, seed=0)
+    skipped = CompletedTrial(1, second, None, TrialState.SKIPPED)
+    expected = algorithm.suggest([CompletedTrial(0, first, 0.3), skipped], [], 2)
+    assert suggest(spec, records, 2) == [dict(one.params) for one in expected]
 
 
 def test_polyaxons_first_space() -> None:

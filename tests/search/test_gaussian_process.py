@@ -12,17 +12,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.gaussian_process.kernels import RBF, Matern  # noqa: TID253 - the reference
 
+from airflow_hptuning.search.covariance import covariance
 from airflow_hptuning.search.gaussian_process import (
     GaussianProcess,
     GaussianProcessSettings,
     LogPosterior,
-    covariance,
     fit,
     pair_distances,
 )
 
 if TYPE_CHECKING:
-    from airflow_hptuning.search.gaussian_process import Array
+    from airflow_hptuning.search.covariance import Array
 
 COLUMNS = [slice(0, 1), slice(1, 4), slice(4, 5)]
 """A number, a category of three values, a number."""

@@ -39,7 +39,7 @@ hptuning:
   matrix:
     x: {{uniform: [0, 1]}}
 run:
-  cmd: sleep $(awk 'BEGIN {{{{ print {seconds} * {{{{ units }}}} }}}}'); echo loss={{{{ x }}}}
+  cmd: sleep {{{{ {seconds} * units }}}}; echo loss={{{{ x }}}}
 airflow:
   dag_id: {dag_id}
 """

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -36,7 +37,7 @@ def start(command: str, tmp_path: Path, *, shell: str = "/bin/sh", **options: ob
     )
 
 
-def run(command: str, tmp_path: Path, **options: object) -> tuple[int, list[str]]:
+def run(command: str, tmp_path: Path, **options: Any) -> tuple[int, list[str]]:
     """Run the script; return exit code and lines."""
     with start(command, tmp_path, **options) as process:
         out, _ = process.communicate(timeout=60)

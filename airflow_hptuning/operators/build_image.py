@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from airflow.sdk import BaseOperator
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
     from airflow.sdk import Context
 
+    from airflow_hptuning.operators.stop_watch import Board
     from airflow_hptuning.operators.sweep import Sweep
     from airflow_hptuning.polyaxonfile.spec import SweepSpec
     from airflow_hptuning.trials import Outcome
@@ -138,7 +140,7 @@ class BuildImageOperator(BaseOperator):
                     client,
                     on_lines=lambda lines: self.log.info("%s", "\n".join(map(shown, lines))),
                     on_restart=lambda: self.log.info("The log of the build starts over"),
-                    should_stop=_asks(RunBoard.of(context)),
+                    should_stop=_asks(RunBoard.of(context), time.time()),
                     timeout=settings.build.timeout.total_seconds(),
                     startup_timeout=settings.kubernetes.startup_timeout.total_seconds(),
                     grace=STOP_GRACE,
@@ -249,8 +251,14 @@ def _failed(outcome: Outcome) -> str:
     return "\n".join([f"The image could not be built ({why}). Its last lines:", *outcome.log_tail[-_SHOWN:]])
 
 
-def _asks(board: RunBoard) -> Callable[[], str | None]:
-    """Return what tells, now and then, whether the run is being stopped."""
+def _asks(board: Board, since: float) -> Callable[[], str | None]:
+    """Return what tells, now and then, whether the run is being stopped.
+
+    Args:
+        board: The board of the run.
+        since: When the build started. A marker from before, such as that of a failed build which somebody has cleared,
+            stays until the task that holds it starts.
+    """
     is_due = Throttle(LAZY_POLL_SECONDS)
 
     def asked() -> str | None:
@@ -261,6 +269,7 @@ def _asks(board: RunBoard) -> Callable[[], str | None]:
         except BoardError:
             # An API server that does not answer for a while must not end a build.
             return None
-        return None if reason is None else f"the sweep is stopped: {reason.text}"
+        is_new = reason is not None and (reason.at is None or reason.at >= since)
+        return f"the sweep is stopped: {reason.text}" if reason is not None and is_new else None
 
     return asked

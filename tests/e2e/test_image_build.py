@@ -62,7 +62,8 @@ def registry(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     if not (FIXTURE / "mkimage.py").exists():
         pytest.skip("the fixture's tools to make images are not here")
     folder: Path = tmp_path_factory.mktemp("registry")
-    with LiveRegistry(folder, FIXTURE, cluster.kubeconfig.parent, free_port()) as running:
+    state = Path(os.environ.get("K8S_DIR") or cluster.kubeconfig.parent)
+    with LiveRegistry(folder, FIXTURE, state, free_port()) as running:
         yield running
         running.forget(running.host)
 
@@ -125,6 +126,12 @@ def test_a_failing_build_starts_no_trial(live_pods: LiveAirflow, cluster: Cluste
         assert "what went wrong" in log
     assert registry.tags("sweeps/unbuilt") == []
     wait_until_gone(cluster, "unbuilt")
+
+    # Cleared, it starts anew, whatever the time before has left.
+    live_pods.clear("unbuilt", run_id, ["build"])
+    assert live_pods.wait_for_run("unbuilt", run_id) == "failed"
+    assert "what went wrong" in live_pods.task_log("unbuilt", run_id, "build", attempt=2)
+    assert states(live_pods, "unbuilt", run_id)["build"] == {"failed"}
 
 
 def test_a_failing_step_in_the_container_ends_the_sweep(live_pods: LiveAirflow, cluster: Cluster) -> None:

@@ -116,7 +116,8 @@ def test_no_space_gives_a_config_twice(space: SearchSpace, values: list[float | 
             value = values[one.trial]
             state = TrialState.FAILED if value is None else TrialState.SUCCEEDED
             done.append(CompletedTrial(one.trial, one.params, value, state))
-    tried = [space.identity(trial.params) for trial in (*done, *active)]
+    points = [trial.params for trial in done] + [trial.params for trial in active]
+    tried = [space.identity(params) for params in points]
     assert len(set(tried)) == len(tried)
     assert len(tried) == 9 or not space.is_dense
     if space.n_distinct is not None:

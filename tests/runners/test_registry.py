@@ -2,77 +2,23 @@
 
 from __future__ import annotations
 
-import base64
-import json
-import threading
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import TYPE_CHECKING
 
 import pytest
 
 from airflow_hptuning.runners.registry import Reference, has_image
+from tests.fake_registry import Registry, running_registry
 from tests.live_airflow import free_port
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 
-class Registry(ThreadingHTTPServer):
-    """A registry with one image, and the kinds of login that there are."""
-
-    login = "open"
-    asked: list[str]
-
-    @property
-    def host(self) -> str:
-        """Where it listens."""
-        return f"127.0.0.1:{self.server_port}"
-
-
-class Answers(BaseHTTPRequestHandler):
-    """One request."""
-
-    server: Registry
-
-    def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the base class's name
-        """Keep quiet."""
-
-    def do_HEAD(self) -> None:
-        """Answer whether there is a manifest, if the asker may know."""
-        self.server.asked.append(self.headers["Authorization"] or "")
-        token = f'Bearer realm="http://{self.server.host}/token",service="here",scope="repository:team/mnist:pull"'
-        challenge, wanted = {
-            "open": ("", ""),
-            "basic": ('Basic realm="here"', "Basic " + base64.b64encode(b"ada:pass").decode()),
-            "token": (token, "Bearer secret"),
-            "broken": ('Bearer service="here"', "Bearer secret"),
-        }[self.server.login]
-        if wanted and self.headers["Authorization"] != wanted:
-            self.send_response(401)
-            self.send_header("WWW-Authenticate", challenge)
-        else:
-            known = self.path == "/v2/team/mnist/manifests/1" and "oci" in self.headers["Accept"]
-            self.send_response(200 if known else 404)
-        self.end_headers()
-
-    def do_GET(self) -> None:
-        """Hand out a token."""
-        assert self.path == "/token?service=here&scope=repository%3Ateam%2Fmnist%3Apull"
-        self.send_response(200)
-        self.end_headers()
-        self.wfile.write(json.dumps({"token": "secret"}).encode())
-
-
 @pytest.fixture
 def registry() -> Iterator[Registry]:
     """A running registry."""
-    with Registry(("127.0.0.1", 0), Answers) as server:
-        server.asked = []
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
+    with running_registry() as server:
         yield server
-        server.shutdown()
-        thread.join()
 
 
 @pytest.mark.parametrize(("tag", "expected"), [("1", True), ("2", False)])

@@ -86,7 +86,7 @@ class LiveRegistry:
             return []
 
     def forget(self, prefix: str) -> None:
-        """Remove the images of this registry, or another, from the fixture's containerd."""
+        """Remove the images whose names begin with this from the fixture's containerd."""
         names = self._ctr("images", "ls", "-q").stdout.decode().split()
         for name in names:
             if name.startswith(prefix):

@@ -66,6 +66,7 @@ def registry(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
     with LiveRegistry(folder, FIXTURE, state, free_port()) as running:
         yield running
         running.forget(running.host)
+        running.forget(BUILDER)
 
 
 def states(live: LiveAirflow, dag_id: str, run_id: str) -> dict[str, set[str]]:

@@ -27,6 +27,10 @@ class FakeStateStore:
         """Keep a value."""
         self.values[key] = value
 
+    def get(self, key: str) -> Any:
+        """Return a value, or None."""
+        return self.values.get(key)
+
 
 @define
 class FakeRun:

@@ -200,14 +200,14 @@ def test_pool_prefix_is_one() -> None:
     assert task_graphs.POOL_PREFIX == pools.POOL_PREFIX
 
 
-@pytest.mark.parametrize("text", [GRID, BO], ids=["grid", "bo"])
+@pytest.mark.parametrize("text", [GRID, HYPERBAND, BO, IMAGE], ids=["grid", "hyperband", "bo", "pods"])
 def test_parsing_imports_nothing_heavy(tmp_path: Path, text: str) -> None:
     """A DAG file's parse loads no numpy, scipy, scikit-learn or Kubernetes client."""
     path = tmp_path / "sweep.yaml"
     path.write_text(text)
     code = (
         "import sys; from airflow_hptuning import build_dag; build_dag(sys.argv[1]);"
-        "heavy = {'numpy', 'scipy', 'sklearn', 'kubernetes', 'pandas'} & set(sys.modules);"
+        "heavy = {'numpy', 'scipy', 'sklearn', 'kubernetes', 'kubernetes_asyncio', 'pandas'} & set(sys.modules);"
         "sys.exit(f'imported {heavy}' if heavy else 0)"
     )
     result = subprocess.run(

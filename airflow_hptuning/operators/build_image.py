@@ -43,6 +43,11 @@ _DEADLINE_MARGIN = 120.0
 _SHOWN = 20
 """Lines of a failed build that its message has."""
 
+_NO_NAMESPACE = (
+    "The cluster's seccomp profile keeps buildah from making a user namespace. Give the builder another one in"
+    " airflow.build.pod_template: securityContext: {seccompProfile: {type: Unconfined}}"
+)
+
 
 def image_build(spec: SweepSpec) -> ImageBuild | None:
     """Return the image that is built for the trials of a sweep on Kubernetes; None if there is nothing to build."""
@@ -248,7 +253,10 @@ def _failed(outcome: Outcome) -> str:
         why = f"{outcome.failure.failure_class.value}: {outcome.failure.reason}"
     else:
         why = f"exit code {outcome.exit_code}"
-    return "\n".join([f"The image could not be built ({why}). Its last lines:", *outcome.log_tail[-_SHOWN:]])
+    lines = [f"The image could not be built ({why}). Its last lines:", *outcome.log_tail[-_SHOWN:]]
+    if any("CLONE_NEWUSER" in line for line in outcome.log_tail):
+        lines.append(_NO_NAMESPACE)
+    return "\n".join(lines)
 
 
 def _asks(board: Board, since: float) -> Callable[[], str | None]:

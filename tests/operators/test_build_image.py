@@ -109,6 +109,12 @@ def test_a_failing_build(
     assert (("suggest", -1, MARKER) in run.xcoms) is not again
 
 
+def test_a_forbidden_namespace_is_explained() -> None:
+    """What buildah says of it helps nobody who has not met it before."""
+    ended = Outcome(1, 0.0, 1.0, ("Error during unshare(CLONE_NEWUSER): Operation not permitted",))
+    assert "seccompProfile: {type: Unconfined}" in build_image._failed(ended)
+
+
 def test_a_build_that_went_well_goes_on() -> None:
     """Exit code 0, and nothing else."""
     operator()._check(outcome(exit_code=0), {})

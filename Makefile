@@ -74,10 +74,10 @@ reference: $(VENV)/.dev  ## write the generated reference page of the polyaxonfi
 	$(BIN)/python -m tools.make_reference
 
 .PHONY: scripts
-scripts: $(VENV)/.dev  ## lint the shell scripts and docker/Dockerfile
-	$(BIN)/shellcheck .ci/run tools/*.sh
-	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint docker/Dockerfile && echo "docker/Dockerfile: hadolint found nothing"; \
-	else echo "docker/Dockerfile: not checked, hadolint has no wheel for this machine"; fi
+scripts: $(VENV)/.dev  ## lint the shell scripts and the Dockerfiles
+	$(BIN)/shellcheck .ci/run tools/*.sh docker/kubernetes/*.sh
+	@if [ -x $(BIN)/hadolint ]; then $(BIN)/hadolint docker/*Dockerfile && echo "docker/*Dockerfile: hadolint found nothing"; \
+	else echo "docker/*Dockerfile: not checked, hadolint has no wheel for this machine"; fi
 
 .PHONY: wheel
 wheel: $(VENV)/.dev  ## build the wheel and check what is in it

@@ -13,7 +13,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from airflow_hptuning.errors import UnsupportedError
 from airflow_hptuning.polyaxonfile.spec import (
@@ -254,33 +254,43 @@ def pod_settings(spec: SweepSpec) -> PodSettings:
         UnsupportedError: The file names no image.
     """
     ours, build = spec.airflow.kubernetes, spec.build
-    theirs = spec.environment or EnvironmentSpec()
     if build is None or build.image is None:
         raise UnsupportedError("trials on Kubernetes need an image: give `build.image`")
-    resources = theirs.resources.model_dump(exclude_none=True) if theirs.resources else {}
+    common = common_settings(spec, spec.environment, build.image)
+    return evolve(
+        common,
+        env=ours.env,
+        env_from=[*common.env_from, *ours.env_from],
+        security_context=ours.security_context,
+        volumes=ours.volumes,
+        volume_mounts=ours.volume_mounts,
+        service_account=ours.service_account or common.service_account,
+        image_pull_policy=ours.image_pull_policy,
+        image_pull_secrets=ours.image_pull_secrets or common.image_pull_secrets,
+        max_restarts=(spec.environment and spec.environment.max_restarts) or 0,
+        pod_template=ours.pod_template or {},
+        steps=build.build_steps,
+    )
+
+
+def common_settings(spec: SweepSpec, theirs: EnvironmentSpec | None, image: str) -> PodSettings:
+    """Return what pods of trials and builds have in common: an `environment` of the file, and whose pods they are."""
+    ours, theirs = spec.airflow.kubernetes, theirs or EnvironmentSpec()
     env_from = [{"secretRef": {"name": name}} for name in theirs.secret_refs or ()]
     env_from += [{"configMapRef": {"name": name}} for name in theirs.config_map_refs or ()]
     return PodSettings(
-        image=build.image,
+        image=image,
         namespace=ours.namespace,
-        resources=quantities(resources),
-        env=ours.env,
-        env_from=[*env_from, *ours.env_from],
+        resources=quantities(theirs.resources.model_dump(exclude_none=True) if theirs.resources else {}),
+        env_from=env_from,
         labels=(theirs.labels or {}) | ours.labels,
         annotations=(theirs.annotations or {}) | ours.annotations,
         node_selector=theirs.node_selector or {},
         affinity=theirs.affinity,
         tolerations=theirs.tolerations or (),
-        security_context=ours.security_context,
-        volumes=ours.volumes,
-        volume_mounts=ours.volume_mounts,
-        service_account=ours.service_account or theirs.service_account,
+        service_account=theirs.service_account,
         priority_class=ours.priority_class,
-        image_pull_policy=ours.image_pull_policy,
-        image_pull_secrets=ours.image_pull_secrets or theirs.image_pull_secrets or (),
-        max_restarts=theirs.max_restarts or 0,
-        pod_template=ours.pod_template or {},
-        steps=build.build_steps,
+        image_pull_secrets=theirs.image_pull_secrets or (),
     )
 
 

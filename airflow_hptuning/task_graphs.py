@@ -15,6 +15,7 @@ from airflow.sdk import TaskGroup, TriggerRule
 from attrs import define, field
 
 from airflow_hptuning.operators.build import BuildEnvironmentOperator
+from airflow_hptuning.operators.build_image import BuildImageOperator
 from airflow_hptuning.operators.collect import CollectOperator
 from airflow_hptuning.operators.halving import HalvingOperator, SuggestRungOperator
 from airflow_hptuning.operators.pod_trial import PodTrialOperator
@@ -60,12 +61,11 @@ class SweepTasks:
     runner: str
     pairs: list[tuple[str, str]] = field(factory=list)
     trials: list[MappedOperator] = field(factory=list)
-    build: BuildEnvironmentOperator | None = None
+    build: BaseOperator | None = None
 
     def add(self) -> None:
         """Add all tasks to the DAG of the context."""
-        if self.shape.build and self.runner == "local":
-            self.build = BuildEnvironmentOperator(task_id="build", sweep=self.sweep)
+        self.build = self._build()
         if self.shape.brackets:
             for bracket in self.shape.brackets:
                 self._bracket(bracket)
@@ -86,6 +86,17 @@ class SweepTasks:
             # A teardown: it runs however the run ends, and does not decide how.
             reap = ReapOperator(task_id="reap", sweep=self.sweep, retries=2)
             collect >> reap.as_teardown()
+
+    def _build(self) -> BaseOperator | None:
+        """The task that runs the build steps once; on Kubernetes the trials run them unless they make an image."""
+        if self.shape.build and self.runner == "local":
+            return BuildEnvironmentOperator(task_id="build", sweep=self.sweep)
+        if self.shape.build and self.sweep.spec.airflow.build.mode == "image":
+            delay = self.sweep.spec.airflow.trial.retry_delay
+            return BuildImageOperator(
+                task_id="build", sweep=self.sweep, retries=INFRASTRUCTURE_RETRIES, retry_delay=delay
+            )
+        return None
 
     def _batches(self) -> list[BaseOperator]:
         """Suggest → trials, once for every list that Airflow can map over; returns the tasks that suggest."""

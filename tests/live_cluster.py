@@ -57,6 +57,8 @@ class PodHistory:
         self._thread = threading.Thread(target=self._poll, daemon=True)
         self.pods: dict[str, Any] = {}
         self.most_running = 0
+        self.last_running = 0.0
+        """When a container was last seen to run, in seconds since the epoch."""
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -70,7 +72,9 @@ class PodHistory:
         while not self._ended.is_set():
             pods = self._cluster.pods(self._sweep)
             self.pods |= {pod.metadata.name: pod for pod in pods}
-            self.most_running = max(self.most_running, sum(_is_running(pod) for pod in pods))
+            running = sum(_is_running(pod) for pod in pods)
+            self.most_running = max(self.most_running, running)
+            self.last_running = time.time() if running else self.last_running
             self._ended.wait(0.3)
 
     def by_trial(self) -> dict[int, list[str]]:

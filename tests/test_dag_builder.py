@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk.definitions.mappedoperator import MappedOperator
 
 from airflow_hptuning import build_dag, load_spec, task_graphs
 from airflow_hptuning.errors import PolyaxonfileError
@@ -31,6 +32,9 @@ airflow: {metrics: {objective: {name: loss, optimization: minimize}}}
 """
 
 BUILT = GRID.replace("run:", "build: {image: python, build_steps: [pip install x]}\nrun:")
+IMAGE = BUILT.replace(
+    "airflow: {", "airflow: {runner: kubernetes, build: {mode: image, registry: registry.example.com/team}, "
+)
 LARGE = GRID.replace('geomspace: "0.001:0.1:3"', 'range: "0:2000:1"')
 HYPERBAND = GRID.replace(
     "  matrix:",
@@ -66,10 +70,10 @@ def shape(dag: Any) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("name", ["grid", "built", "large", "hyperband", "bo"])
+@pytest.mark.parametrize("name", ["grid", "built", "image", "large", "hyperband", "bo"])
 def test_structure(name: str) -> None:
     """The graph of each kind of sweep is the one on file (delete the file to write it anew)."""
-    text = {"grid": GRID, "built": BUILT, "large": LARGE, "hyperband": HYPERBAND, "bo": BO}[name]
+    text = {"grid": GRID, "built": BUILT, "image": IMAGE, "large": LARGE, "hyperband": HYPERBAND, "bo": BO}[name]
     found = json.dumps(shape(build_dag(text)), indent=1) + "\n"
     path = SNAPSHOTS / f"{name}.json"
     if not path.exists():
@@ -164,6 +168,24 @@ def test_rounds_of_a_synchronous_sweep(synchronous: str, barriers: list[int | No
     dag = build_dag(text.replace("airflow: {", f"airflow: {{bo_synchronous: {synchronous}, "))
     chain = [dag.task_dict[f"iteration_{number:03d}.suggest"] for number in range(5)]
     assert [task.barrier for task in chain if isinstance(task, SuggestSensor)] == barriers
+
+
+@pytest.mark.parametrize(
+    ("text", "build"),
+    [
+        (IMAGE, "BuildImageOperator"),
+        (IMAGE.replace("build_steps: [pip install x]", "build_steps: []"), None),
+        (IMAGE.replace("mode: image", "mode: inline"), None),
+        (IMAGE.replace("runner: kubernetes", "runner: local"), "BuildEnvironmentOperator"),
+    ],
+)
+def test_what_builds(text: str, build: str | None) -> None:
+    """An image only where there is one to build and a cluster that runs it; trials take what was built."""
+    dag = build_dag(text)
+    assert (dag.task_dict["build"].task_type if "build" in dag.task_dict else None) == build
+    trial = dag.task_dict["trial"]
+    assert isinstance(trial, MappedOperator)
+    assert trial.partial_kwargs["build_task_id"] == (build and "build")
 
 
 def test_user_text_cannot_become_markup() -> None:

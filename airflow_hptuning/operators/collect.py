@@ -71,7 +71,7 @@ class CollectOperator(BaseOperator):
 
 def _why_nothing_succeeded(summary: dict[str, Any], trials: int) -> str:
     if not trials:
-        return "No trial was started: see the tasks before this one"
+        return f"No trial was started: {summary['stopped'] or 'see the tasks before this one'}"
     stopped = f"; the sweep was stopped: {summary['stopped']}" if summary["stopped"] else ""
     causes = [
         f"{cause['count']} x {name} (such as: {cause['example']})"

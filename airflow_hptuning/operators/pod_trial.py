@@ -26,6 +26,9 @@ _CONFLICT = 409
 _NOT_FOUND = 404
 _INVALID = frozenset({400, 422})
 
+RECORD = "record"
+"""Key of the task state store for the record of a trial that has ended."""
+
 _GONE = 60.0
 """Seconds to wait for a pod that was deleted."""
 
@@ -49,6 +52,11 @@ class PodTrialOperator(TrialOperator):
     def execute(self, context: Context) -> None:
         """Start the pod, and leave the rest to the trigger; or watch it here, if the sweep is not deferrable."""
         suggestion = Suggestion.from_json(self.suggestion)
+        stored = self._stored(context)
+        if stored is not None:
+            # An earlier try ended the trial, and was lost before it could say so.
+            self._finish(stored, context)
+            return
         watch = self.watch_from_start(context)
         try:
             self._start(suggestion, context)
@@ -68,7 +76,7 @@ class PodTrialOperator(TrialOperator):
         self._finish(asyncio.run(job.watch(client, watch, self.log, publish)), context)
 
     def resume(self, context: Context, event: dict[str, Any]) -> None:
-        """Finish a trial that its trigger could not: it failed, or is to end the sweep."""
+        """Finish a trial that failed, which its trigger cannot."""
         suggestion = Suggestion.from_json(self.suggestion)
         self._pod = self._find(suggestion, context)
         self._finish(TrialRecord.from_json(event["record"]), context)
@@ -81,15 +89,28 @@ class PodTrialOperator(TrialOperator):
         watch = self.watch(context)
         watch.finished(record, will_retry=self.will_retry(record, context))
         if watch.is_stopped():
-            # Whoever found the reason may have been a trigger, which cannot.
+            # Who found the reason may have been a trigger, which cannot.
             RunBoard.of(context).skip_rest()
         if record.state is not TrialState.SKIPPED:
             # Before the pod goes: without either there would be no result.
+            self._store(record, context)
             context["ti"].xcom_push("return_value", record.to_json())
         self._delete()
         if record.state is TrialState.SKIPPED:
             raise AirflowSkipException(f"the sweep is stopped: {record.note}")
         self.fail(record, watch, context)
+
+    def _store(self, record: TrialRecord, context: Context) -> None:
+        """Keep the record where a retry finds it: Airflow empties the task's XComs when one starts."""
+        if record.failure is None:
+            context["task_state_store"].set(RECORD, {"life": context["ti"].max_tries, "record": record.to_json()})
+
+    def _stored(self, context: Context) -> TrialRecord | None:
+        """Return what an earlier try has kept, unless somebody has cleared the task since."""
+        stored: Any = context["task_state_store"].get(RECORD)
+        if not isinstance(stored, dict) or stored.get("life") != context["ti"].max_tries:
+            return None
+        return TrialRecord.from_json(stored["record"])
 
     # --- the pod ---
 

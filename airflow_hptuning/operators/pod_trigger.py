@@ -1,8 +1,9 @@
 """The trigger that watches the pod of one trial, so that hundreds of running pods hold no worker.
 
 A trial that ends well is done when its trigger says so: its record becomes the task's XCom and the task a success,
-without another process. A trial that failed, or that found a reason to stop the sweep, goes back to a worker, which
-alone can fail with a reason, try again, or skip other tasks.
+without another process. A trial that failed goes back to a worker, which alone can fail with a reason, or try again.
+Where a trigger finds a reason to stop the sweep it puts up the marker; the next task that starts, or fails, skips the
+rest.
 """
 
 from __future__ import annotations
@@ -175,14 +176,13 @@ class PodTrialTrigger(BaseTrigger):
         await asyncio.sleep(_FOR_EVER)
 
     def _is_done(self, record: TrialRecord, watch: StopWatch, board: TriggerBoard) -> bool:
-        """Store the record of a trial that needs no worker any more; return whether that is so."""
-        if record.failure is not None:
-            return False
-        watch.finished(record)
-        if watch.reason is not None and watch.reason.trial == record.trial:
-            return False
-        # Not as the event's own XCom: Airflow 3.3 would store that one as the text of its JSON.
-        return record.state is TrialState.SKIPPED or self._tell(board, RESULT, record.to_json())
+        """Store the record of the trial; return whether the trial needs no worker any more."""
+        if record.failure is None:
+            watch.finished(record)
+        # Not as the event's own XCom: Airflow 3.3 would store that one as the text of its JSON. And a failed one's as
+        # well: if the sweep is stopped now, its task is skipped before a worker can fail it.
+        is_stored = record.state is TrialState.SKIPPED or self._tell(board, RESULT, record.to_json())
+        return is_stored and record.failure is None
 
     def _tell(self, board: TriggerBoard, key: str, value: Any) -> bool:
         try:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any, Protocol
 
+from airflow_hptuning.runners.pod_script import STEP_FAILED
 from airflow_hptuning.search.early_stopping import (
     Budget,
     Policy,
@@ -54,6 +55,10 @@ READS_PER_SECOND = 4
 
 STOP_GRACE = 5.0
 """Seconds between SIGTERM and SIGKILL: with the polls, everything has ended ten seconds after the goal."""
+
+
+SHOWN_LINES = 10
+"""Lines of a failed build step that the reason of the stop has."""
 
 
 class BoardError(ConnectionError):
@@ -191,7 +196,8 @@ class StopWatch:
         if self._reason is None:
             failed = int(record.failure is not None and not will_retry)
             self._stop_if(
-                self._out_of_time()
+                self._out_of_build(record, will_retry=will_retry)
+                or self._out_of_time()
                 or self._out_of_failures(failed=failed, finished=int(not will_retry))
                 or self._out_of_patience()
             )
@@ -250,6 +256,18 @@ class StopWatch:
         if exhausted is not None:
             cause, text = exhausted
             self.announce(StopReason(cause, text, self._clock(), self._trial))
+
+    def _out_of_build(self, record: TrialRecord, *, will_retry: bool) -> tuple[StopCause, str] | None:
+        """Whether a build step has failed in the trial's container, as it would in all others.
+
+        Once it has worked for another trial the step is not to blame, but something that may come and go.
+        """
+        failure = record.failure
+        if failure is None or will_retry or not failure.reason.startswith(STEP_FAILED) or self._board.count("success"):
+            return None
+        # The last line is that of the reason.
+        lines = failure.log_tail[-SHOWN_LINES - 1 : -1]
+        return StopCause.BUILD, "\n".join([f"{failure.reason}. Its last lines:", *lines])
 
     def _out_of_time(self) -> tuple[StopCause, str] | None:
         return budget_exhausted(

@@ -10,6 +10,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, WithJsonSchema, field_validator
 
+from airflow_hptuning.polyaxonfile.build_section import ImageBuildSpec
 from airflow_hptuning.polyaxonfile.fields import (
     Amount,
     Count,
@@ -324,6 +325,11 @@ class AirflowSpec(Section):
     )
     kubernetes: KubernetesSpec = Field(
         default=KubernetesSpec(), description="Settings of the Kubernetes runner.", examples=[{"namespace": "tuning"}]
+    )
+    build: ImageBuildSpec = Field(
+        default=ImageBuildSpec(),
+        description="How build_steps reach trials on Kubernetes.",
+        examples=[{"mode": "image", "registry": "registry.example.com/team"}],
     )
     local: LocalSpec = Field(
         default=LocalSpec(), description="Settings of the local runner.", examples=[{"working_dir": ".."}]

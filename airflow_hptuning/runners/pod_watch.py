@@ -50,6 +50,8 @@ _SETTLING: Final = 6
 _REREADS: Final = 5
 """How often the log of a pod that has ended is read again because the connection broke."""
 
+_KUBELET_SAYS: Final = "rpc error: code = "
+
 _QUEUE: Final = 16
 """Chunks of the log that may wait to be read."""
 
@@ -278,6 +280,9 @@ class PodWatch:
         await queue.put(None)
 
     def _take(self, lines: list[str]) -> None:
+        if self._is_told_to_end():
+            # What the kubelet writes into the log of a container that is being removed.
+            lines = [line for line in lines if not line.startswith(_KUBELET_SAYS)]
         if lines:
             self._tail.extend(lines)
             self._on_lines(lines)

@@ -156,12 +156,39 @@ def trial_pod(
         resume: Whether a checkpoint is expected in the outputs directory.
         deadline: Seconds after which Kubernetes itself ends the pod; a net below our own watch.
     """
+    words = container_command(command.command, steps=settings.steps, resume=resume)
+    return pod_manifest(
+        words, _environment(command, settings), settings, name=name, labels=labels, grace=grace, deadline=deadline
+    )
+
+
+def pod_manifest(
+    words: Sequence[str],
+    variables: Mapping[str, Any],
+    settings: PodSettings,
+    *,
+    name: str,
+    labels: Mapping[str, str],
+    grace: float,
+    deadline: float | None = None,
+) -> dict[str, Any]:
+    """Return the manifest of a pod that runs one command.
+
+    Args:
+        words: The command and its arguments.
+        variables: Its environment; those of ``settings`` are not added.
+        settings: What the sweep asks of Kubernetes.
+        name: Name of the pod.
+        labels: Our labels.
+        grace: Seconds between SIGTERM and SIGKILL.
+        deadline: Seconds after which Kubernetes itself ends the pod.
+    """
     container = {
         "name": CONTAINER,
         "image": settings.image,
         "imagePullPolicy": settings.image_pull_policy,
-        "command": [_literal(word) for word in container_command(command.command, steps=settings.steps, resume=resume)],
-        "env": [_variable(key, value) for key, value in _environment(command, settings).items()],
+        "command": [_literal(word) for word in words],
+        "env": [_variable(key, value) for key, value in variables.items()],
         "envFrom": [dict(entry) for entry in settings.env_from],
         "resources": {bound: dict(kinds) for bound, kinds in settings.resources.items()},
         "volumeMounts": [dict(mount) for mount in settings.volume_mounts],
@@ -225,11 +252,11 @@ def run_selector(sweep: str, run_id: str) -> str:
     return f"{LABEL}sweep={label_value(sweep)},{LABEL}run={label_value(run_id)}"
 
 
-def pod_name(place: Place, *, trial: int, attempt: int) -> str:
-    """Return the name of a trial's pod: the same for the same try, so that it cannot be started twice."""
+def pod_name(place: Place, *, trial: int | None, attempt: int) -> str:
+    """Return the name of a trial's pod, or a build's: the same for the same try, so that it cannot be started twice."""
     digest = hashlib.sha256(repr((place, attempt)).encode()).hexdigest()[:10]
     slug = re.sub(r"[^a-z0-9]+", "-", place.sweep.lower()).strip("-")[:30].strip("-") or "sweep"
-    return f"{slug}-t{trial}-{digest}"
+    return f"{slug}-{'build' if trial is None else f't{trial}'}-{digest}"
 
 
 def label_value(value: Any) -> str:

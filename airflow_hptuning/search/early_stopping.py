@@ -51,6 +51,7 @@ class StopCause(StrEnum):
     MAX_HOURS = "max_hours"
     MAX_FAILURES = "max_failures"
     PATIENCE = "patience"
+    BUILD = "build"
     MANUAL = "manual"
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -68,11 +69,11 @@ def test_killed_parts_of_airflow_cost_nothing(cluster: Cluster, tmp_path: Path) 
         with cluster.record("pods_chaos") as first, cluster.record("pods_chaos_sync") as second:
             runs = {name: live.trigger(name) for name in names}
 
-            def running(name: str) -> int:
-                return sum(pod.status.phase == "Running" for pod in cluster.pods(name))
+            def has_three(name: str) -> bool:
+                return [pod.status.phase for pod in cluster.pods(name)].count("Running") == 3
 
             for name in names:
-                eventually(lambda name=name: running(name) == 3, what=f"three running pods of {name}")
+                eventually(partial(has_three, name), what=f"three running pods of {name}")
             live.kill_component("triggerer")
             live.start_component("triggerer")
             eventually(lambda: kill_worker(live, names[1], runs[names[1]]), what="a worker to kill")

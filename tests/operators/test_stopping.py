@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk import BaseOperator
-from airflow.sdk.exceptions import AirflowRuntimeError, AirflowSkipException, ErrorType
+from airflow.sdk.exceptions import AirflowFailException, AirflowRuntimeError, AirflowSkipException, ErrorType
 from airflow.sdk.execution_time import comms, task_runner
-from attrs import define, field
+from attrs import define, evolve, field
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 from pydantic import TypeAdapter
@@ -16,6 +16,7 @@ from pydantic import TypeAdapter
 from airflow_hptuning import build_dag, load_spec
 from airflow_hptuning.metrics import Observation
 from airflow_hptuning.operators import stopping
+from airflow_hptuning.operators.build import fail_sweep
 from airflow_hptuning.operators.stop_watch import LAZY_POLL_SECONDS, StopWatch
 from airflow_hptuning.operators.stopping import (
     MARKER,
@@ -351,6 +352,39 @@ def test_failures_that_end_together_are_noticed_by_the_next_that_starts(sweep: S
     reason = sweep.watch(2, rules).before_start()
     assert reason is not None
     assert reason.text == "2 trials have failed, more than the 1 allowed"
+
+
+def test_a_broken_build_step_ends_the_sweep(sweep: Sweep) -> None:
+    """In the container of one trial it speaks for all, unless it has worked for one, or will be tried again."""
+    lines = ("what went wrong", "hptuning: build step 1 of 2 failed (exit code 3): make")
+    failure = Failure(FailureClass.USER_CODE, lines[1].removeprefix("hptuning: "), lines)
+    record = evolve(record_of(0, TrialState.FAILED), failure=failure)
+    sweep.watch(0, StoppingRules()).finished(record, will_retry=True)
+    sweep.watch(0, StoppingRules()).finished(record_of(0, TrialState.FAILED))
+    sweep.run.states["trial", 1] = "success"
+    sweep.watch(0, StoppingRules()).finished(record)
+    assert sweep.marker() is None
+    sweep.run.states["trial", 1] = None
+    sweep.watch(0, StoppingRules()).finished(record)
+    marker = sweep.marker()
+    assert marker is not None
+    assert (marker.cause, marker.trial) == (StopCause.BUILD, 0)
+    assert marker.text == "build step 1 of 2 failed (exit code 3): make. Its last lines:\nwhat went wrong"
+    assert ("trial", 1) in sweep.skipped()
+
+
+def test_a_failed_build_skips_everything_and_says_why(sweep: Sweep) -> None:
+    """No task of the run is left to find out by itself that its build has failed."""
+    dag = build_dag(SWEEP)
+    ti = sweep.run.task_instance(BaseOperator(task_id="build"))
+    sweep.run.states = {("suggest", -1): None, ("trial", -1): None, ("collect", -1): None}
+    context: Any = {"dag": dag, "ti": ti}
+    with pytest.raises(AirflowFailException, match="no space left"):
+        fail_sweep("no space left", context, TRIAL.log)
+    marker = sweep.marker()
+    assert marker is not None
+    assert (marker.cause, marker.text) == (StopCause.BUILD, "no space left")
+    assert sweep.skipped() == {("suggest", -1), ("trial", -1)}
 
 
 def test_patience_waits_for_an_improvement(sweep: Sweep) -> None:

@@ -17,9 +17,9 @@ from airflow_hptuning.runners.pod_script import container_command
 SHELLS = [shell for shell in ("/bin/sh", "/bin/bash") if Path(shell).exists()]
 
 
-def start(command: str, tmp_path: Path, *, shell: str = "/bin/sh", **options: object) -> subprocess.Popen[str]:
+def start(command: str, tmp_path: Path, *, shell: str = "/bin/sh", **options: Any) -> subprocess.Popen[str]:
     """Start the script in an environment like a container's: with little in it."""
-    words = container_command(command, **options)  # type: ignore[arg-type] # steps and resume
+    words = container_command(command, **options)
     env = {
         "PATH": f"{Path(sys.executable).parent}:/usr/bin:/bin",
         "TMPDIR": str(tmp_path),

@@ -139,7 +139,9 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.table:
         records = [json.loads(line) for line in arguments.table.read_text().splitlines()]
-        print("\n".join(table(records)))
+        # A run that was repeated counts once.
+        latest = {(one["task"], one["optimizer"], one["seed"]): one for one in records}
+        print("\n".join(table(list(latest.values()))))
         return 0
     with threadpool_limits(1):
         return _measure(arguments)

@@ -13,6 +13,7 @@ from attrs import evolve
 
 from airflow_hptuning.errors import BuildError
 from airflow_hptuning.operators.build import fail_sweep
+from airflow_hptuning.operators.pod_calls import connection_id, delete_pod, hook_of
 from airflow_hptuning.operators.stop_watch import LAZY_POLL_SECONDS, STOP_GRACE, BoardError
 from airflow_hptuning.operators.stopping import RunBoard
 from airflow_hptuning.operators.sweep import Throttle
@@ -34,7 +35,6 @@ if TYPE_CHECKING:
     from airflow_hptuning.trials import Outcome
 
 _CONFLICT = 409
-_NOT_FOUND = 404
 _INVALID = frozenset({400, 422})
 
 _DEADLINE_MARGIN = 120.0
@@ -137,7 +137,7 @@ class BuildImageOperator(BaseOperator):
 
         name, namespace = self._start(build, context)
         settings = self.sweep.spec.airflow
-        client = AsyncPod(name, namespace, self._conn_id, CONTAINER)
+        client = AsyncPod(name, namespace, connection_id(self.sweep.spec), CONTAINER)
 
         async def watch() -> Outcome:
             try:
@@ -195,7 +195,7 @@ class BuildImageOperator(BaseOperator):
             deadline=limits.total_seconds() + _DEADLINE_MARGIN,
         )
         return {
-            "kubernetes_conn_id": self._conn_id,
+            "kubernetes_conn_id": connection_id(self.sweep.spec),
             "namespace": build.settings.namespace,
             "name": manifest["metadata"]["name"],
             "random_name_suffix": False,
@@ -207,23 +207,9 @@ class BuildImageOperator(BaseOperator):
     def _place(self, context: Context) -> Place:
         return Place(self.sweep.dag_id, context["run_id"], self.task_id, -1)
 
-    @property
-    def _conn_id(self) -> str:
-        return self.sweep.spec.airflow.kubernetes.conn_id or "kubernetes_default"
-
     def _delete(self) -> None:
-        if self._pod is None:
-            return
-        from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
-        from kubernetes.client import ApiException
-
-        name, namespace = self._pod
-        try:
-            client = KubernetesHook(conn_id=self._conn_id).core_v1_client
-            client.delete_namespaced_pod(name, namespace, grace_period_seconds=round(STOP_GRACE))
-        except ApiException as error:
-            if error.status != _NOT_FOUND:
-                self.log.warning("Could not delete the pod %s: %s", name, error)
+        if self._pod is not None:
+            delete_pod(hook_of(self.sweep.spec), *self._pod, self.log)
 
     def _check(self, outcome: Outcome, context: Context) -> None:
         """Fail as the build has failed."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
+from airflow_hptuning.operators.pod_calls import connection_id, delete_pod, hook_of
 from airflow_hptuning.operators.stop_watch import STOP_GRACE
 from airflow_hptuning.operators.stopping import RunBoard
 from airflow_hptuning.operators.sweep import outputs_folder, pull_list
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from airflow_hptuning.operators.pod_trigger import PodJob
 
 _CONFLICT = 409
-_NOT_FOUND = 404
 _INVALID = frozenset({400, 422})
 
 RECORD = "record"
@@ -77,8 +77,7 @@ class PodTrialOperator(TrialOperator):
 
     def resume(self, context: Context, event: dict[str, Any]) -> None:
         """Finish a trial that failed, which its trigger cannot."""
-        suggestion = Suggestion.from_json(self.suggestion)
-        self._pod = self._find(suggestion, context)
+        self._pod = (event["pod"], event["namespace"])
         self._finish(TrialRecord.from_json(event["record"]), context)
 
     def on_kill(self) -> None:
@@ -124,7 +123,7 @@ class PodTrialOperator(TrialOperator):
         pod.spec.restart_policy = operator.pod_template_dict["spec"]["restartPolicy"]
         namespace = pod.metadata.namespace
         try:
-            found = self._existing(operator.client, namespace, context)
+            found = self._existing(operator, namespace, context)
             if found is not None:
                 self.log.info("Taking up the pod %s of an earlier try", found)
                 self._pod = (found, namespace)
@@ -170,7 +169,7 @@ class PodTrialOperator(TrialOperator):
             deadline=timeout.total_seconds() + margin if timeout else None,
         )
         return {
-            "kubernetes_conn_id": self._conn_id,
+            "kubernetes_conn_id": connection_id(spec),
             "namespace": settings.namespace,
             "name": name,
             "random_name_suffix": False,
@@ -183,10 +182,6 @@ class PodTrialOperator(TrialOperator):
         ti = context["ti"]
         index = -1 if ti.map_index is None else ti.map_index
         return Place(self.sweep.dag_id, context["run_id"], ti.task_id, index)
-
-    @property
-    def _conn_id(self) -> str:
-        return self.sweep.spec.airflow.kubernetes.conn_id or "kubernetes_default"
 
     def _job(self, context: Context) -> PodJob:
         from airflow_hptuning.operators.pod_trigger import PodJob
@@ -204,51 +199,35 @@ class PodTrialOperator(TrialOperator):
             attempt=context["ti"].try_number,
             pod=self._pod[0],
             namespace=self._pod[1],
-            conn_id=self._conn_id,
+            conn_id=connection_id(self.sweep.spec),
             run_started=started.timestamp() if started else None,
         )
 
-    def _existing(self, client: Any, namespace: str, context: Context) -> str | None:
+    def _existing(self, operator: Any, namespace: str, context: Context) -> str | None:
         """Return the pod of this trial that an earlier try has left, if it still runs or was not yet read.
 
         A pod of the time before somebody cleared the task is ended first: it must not run beside the new one.
         """
-        ti, selector = context["ti"], self._place(context).selector
+        ti, selector = context["ti"], f"{self._place(context).selector},already_checked!=True"
         deadline = time.monotonic() + _GONE
         while True:
-            pods = client.list_namespaced_pod(namespace, label_selector=f"{selector},already_checked!=True").items
+            pods = operator.client.list_namespaced_pod(
+                namespace, label_selector=f"{selector},already_checked!=True"
+            ).items
             leaving = [pod for pod in pods if pod.metadata.deletion_timestamp is not None]
             others = [pod for pod in pods if pod not in leaving]
             for pod in others:
                 if pod.metadata.labels.get(LABEL + "life") == str(ti.max_tries):
                     name: str = pod.metadata.name
                     return name
-                self._delete_pod(client, pod.metadata.name, namespace)
+                delete_pod(operator.hook, pod.metadata.name, namespace, self.log)
             if not pods or time.monotonic() > deadline:
                 return None
             time.sleep(1)
 
-    def _find(self, suggestion: Suggestion, context: Context) -> tuple[str, str] | None:
-        operator = self._pod_operator(suggestion, context)
-        namespace = operator.build_pod_request_obj(context).metadata.namespace
-        found = self._existing(operator.client, namespace, context)
-        return (found, namespace) if found else None
-
     def _delete(self) -> None:
         if self._pod is not None:
-            from airflow.providers.cncf.kubernetes.hooks.kubernetes import KubernetesHook
-
-            self._delete_pod(KubernetesHook(conn_id=self._conn_id).core_v1_client, *self._pod)
-
-    def _delete_pod(self, client: Any, name: str, namespace: str) -> None:
-        from kubernetes.client import ApiException
-
-        try:
-            client.delete_namespaced_pod(name, namespace, grace_period_seconds=round(STOP_GRACE))
-        except ApiException as error:
-            if error.status != _NOT_FOUND:
-                # The task that reaps looks for it once more.
-                self.log.warning("Could not delete the pod %s: %s", name, error)
+            delete_pod(hook_of(self.sweep.spec), *self._pod, self.log)
 
 
 class PodRefusedError(Exception):

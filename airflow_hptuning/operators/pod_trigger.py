@@ -165,7 +165,8 @@ class PodTrialTrigger(BaseTrigger):
         try:
             record = await job.watch(client, watch, self.log, publish)
             if not self._is_done(record, watch, board):
-                yield TriggerEvent({"record": record.to_json()})  # type: ignore[no-untyped-call]  # as above
+                event = {"record": record.to_json(), "pod": job.pod, "namespace": job.namespace}
+                yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # as above
                 return
             await _mark(client)
         finally:

@@ -1,0 +1,129 @@
+"""A pod and its watch, without Airflow, as one more runner of trials: the conformance kit on a real cluster."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import time
+import uuid
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from airflow_hptuning.operators.pod_client import AsyncPod
+from airflow_hptuning.runners.pod_watch import PodWatch
+from airflow_hptuning.runners.pods import CONTAINER, PodSettings, trial_pod
+from airflow_hptuning.trials import Failure, FailureClass, Outcome
+from tests.kits.runners import MakeRunner, RunnerConformance
+from tests.live_cluster import NAMESPACE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from pathlib import Path
+
+    from airflow_hptuning.trials import TrialCommand
+    from tests.live_cluster import Cluster
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(180)]
+
+KILLED = Failure(FailureClass.INFRASTRUCTURE, "killed before the pod was made")
+
+
+class PodRunner:
+    """Runs a trial as a pod; what the trial's task and trigger do for Airflow."""
+
+    def __init__(self, cluster: Cluster, env: dict[str, str] | None, timeout: float | None, grace: float) -> None:
+        self._cluster = cluster
+        self._env = env or {}
+        self._timeout = timeout
+        self._grace = grace
+        self._name = f"pods-kit-{uuid.uuid4().hex[:10]}"
+        self._killed = False
+
+    def run(
+        self,
+        command: TrialCommand,
+        *,
+        on_line: Callable[[str], None],
+        should_stop: Callable[[], str | None] | None = None,
+    ) -> Outcome:
+        """Run a trial to its end."""
+        now = time.time()
+        if self._killed:
+            return Outcome(None, now, now, failure=KILLED)
+        settings = PodSettings(
+            "python:3.11",
+            env=self._env | dict(command.env),
+            volumes=[{"name": "tmp", "hostPath": {"path": "/tmp"}}],  # noqa: S108 - pytest's folders, for one test
+            volume_mounts=[{"name": "tmp", "mountPath": "/tmp"}],  # noqa: S108 - as above
+        )
+        manifest = trial_pod(
+            command, settings, name=self._name, labels={"hptuning/sweep": "pods_kit"}, grace=self._grace
+        )
+        self._cluster.core.create_namespaced_pod(NAMESPACE, manifest)
+        try:
+            return asyncio.run(self._watch(on_line, should_stop or (lambda: None)))
+        finally:
+            self._delete(0)
+
+    async def _watch(self, on_line: Callable[[str], None], should_stop: Callable[[], str | None]) -> Outcome:
+        client = AsyncPod(self._name, NAMESPACE, "kubernetes_default", CONTAINER)
+
+        def on_lines(lines: list[str]) -> None:
+            for line in lines:
+                on_line(line)
+
+        watch = PodWatch(
+            client,
+            on_lines=on_lines,
+            on_restart=lambda: None,
+            should_stop=should_stop,
+            timeout=self._timeout,
+            startup_timeout=60,
+            grace=self._grace,
+        )
+        try:
+            return await watch.run()
+        finally:
+            await client.close()
+
+    def kill(self) -> None:
+        """End the trial that runs, as the task of a killed trial does: the pod is deleted."""
+        self._killed = True
+        threading.Thread(target=self._delete, args=(self._grace,)).start()
+
+    def _delete(self, grace: float) -> None:
+        with suppress(Exception):
+            self._cluster.delete(self._name, round(grace))
+
+
+class TestPodRunner(RunnerConformance):
+    """The kit, on pods."""
+
+    @pytest.fixture
+    def make_runner(self, cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> MakeRunner:
+        """Return what makes a runner of pods, with the rights of the limited service account."""
+        monkeypatch.setenv("KUBECONFIG", str(cluster.limited))
+        monkeypatch.setenv("AIRFLOW_CONN_KUBERNETES_DEFAULT", _connection(cluster.limited))
+
+        def make(*, env: dict[str, str] | None = None, timeout: float | None = None, grace: float = 5) -> PodRunner:
+            return PodRunner(cluster, env, timeout, grace)
+
+        return make
+
+    def test_times(self, make_runner: Any) -> None:
+        """Kubernetes keeps whole seconds, and the outcome says when the container ran."""
+        before = int(time.time())
+        outcome = make_runner().run(_command("sleep 2"), on_line=lambda _: None)
+        assert before <= outcome.started < outcome.ended <= time.time()
+
+
+def _command(script: str) -> TrialCommand:
+    from airflow_hptuning.trials import TrialCommand
+
+    return TrialCommand(script, {}, "")
+
+
+def _connection(kubeconfig: Path) -> str:
+    return f'{{"conn_type": "kubernetes", "extra": {{"kube_config_path": "{kubeconfig}"}}}}'

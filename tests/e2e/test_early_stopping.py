@@ -251,9 +251,9 @@ def test_a_policy_ends_the_hopeless_trial_only(live: LiveAirflow) -> None:
 
 
 def test_a_person_ends_a_sweep(live: LiveAirflow) -> None:
-    """With an XCom `stop` on the task that suggests: the running trial ends, the others are skipped.
+    """By editing the XCom `stop` of the task that suggests: the running trial ends, the others are skipped.
 
-    Without it, and with the others cleared, the sweep goes on; their trials are ended by hand once more.
+    With it emptied, and the others cleared, the sweep goes on; their trials are ended by hand once more.
     """
     live.add("stop_by_hand.yaml", BY_HAND)
     live.wait_for_dag("stop_by_hand")
@@ -261,18 +261,18 @@ def test_a_person_ends_a_sweep(live: LiveAirflow) -> None:
     pid_file = live.dags / "by_hand-0"
     eventually(pid_file.exists, what="the first trial")
     group = int(pid_file.read_text())
-    path = f"dags/stop_by_hand/dagRuns/{urllib.parse.quote(run_id)}/taskInstances/suggest/xcomEntries"
-    live.api("POST", path, {"key": "stop", "value": "enough for today", "map_index": -1})
+    path = f"dags/stop_by_hand/dagRuns/{urllib.parse.quote(run_id)}/taskInstances/suggest/xcomEntries/stop"
+    live.api("PATCH", path, {"value": "enough for today", "map_index": -1})
     assert live.wait_for_run("stop_by_hand", run_id) == "success"
     assert not groups_alive({group})
     summary = live.xcom("stop_by_hand", run_id, "collect")
     assert summary["stop"]["text"] == "stopped by hand: enough for today"
     assert summary["states"] == {"stopped": 1, "skipped": 2}
 
-    live.api("DELETE", f"{path}/stop?map_index=-1")
+    live.api("PATCH", path, {"value": {}, "map_index": -1})
     live.clear("stop_by_hand", run_id, [["trial", 1], ["trial", 2]])
     eventually((live.dags / "by_hand-1").exists, what="the second trial")
-    live.api("POST", path, {"key": "stop", "value": True, "map_index": -1})
+    live.api("PATCH", path, {"value": True, "map_index": -1})
     assert live.wait_for_run("stop_by_hand", run_id) == "success"
     summary = live.xcom("stop_by_hand", run_id, "collect")
     assert (summary["stop"]["text"], summary["states"]) == ("stopped by hand", {"stopped": 2, "skipped": 1})

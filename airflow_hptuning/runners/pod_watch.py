@@ -128,6 +128,7 @@ class PodWatch:
         self._stop_at = time.monotonic()
         self._stopped: str | None = None
         self._timed_out = False
+        self._told_at = 0.0
         self._described = ""
         self._complained_at: float | None = None
         self._is_log_broken = False
@@ -150,6 +151,8 @@ class PodWatch:
             failure = await self._start()
             if failure is None and not self._is_told_to_end():
                 failure = await self._follow()
+            if self._is_told_to_end() and self.has_started and await self._settled() is not None:
+                self._forget_what_came_too_late()
         except PodForbiddenError as error:
             failure = Failure(FailureClass.INFRASTRUCTURE, f"Kubernetes refuses: {error}")
         except PodUnreachableError as error:
@@ -207,6 +210,8 @@ class PodWatch:
         """Read the log until the container has ended."""
         quiet_since = time.monotonic()
         rereads = 0
+        # A trial that has just started may still be setting up how it takes a signal.
+        self._stop_at = time.monotonic() + _STOP_INTERVAL
         while True:
             if await self._read_log():
                 quiet_since = time.monotonic()
@@ -303,7 +308,15 @@ class PodWatch:
     def _is_told_to_end(self) -> bool:
         return self._stopped is not None or self._timed_out
 
+    def _forget_what_came_too_late(self) -> None:
+        """A trial that ended by itself before it was told to has a result of its own; the API has whole seconds."""
+        ended = pod_status.terminated(self._pod, self._max_restarts) or {}
+        finished = pod_status.seconds(ended.get("finishedAt"))
+        if ended.get("exitCode") == 0 and finished is not None and finished < int(self._told_at):
+            self._stopped, self._timed_out = None, False
+
     async def _end_pod(self) -> None:
+        self._told_at = time.time()
         self._say("Deleting the pod: " + (self._stopped or "its time is up"))
         await self._patiently(lambda: self._client.delete(self._grace))
 

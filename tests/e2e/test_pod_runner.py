@@ -118,6 +118,16 @@ class TestPodRunner(RunnerConformance):
         outcome = make_runner().run(_command("sleep 2"), on_line=lambda _: None)
         assert before <= outcome.started < outcome.ended <= time.time()
 
+    def test_a_stop_that_comes_too_late(self, make_runner: Any) -> None:
+        """As in the kit, for a trial that has surely ended by then: its log says so before its status does."""
+        seen: list[float] = []
+
+        def asked() -> str | None:
+            return "goal" if seen and time.time() > seen[0] + 2 else None
+
+        outcome = make_runner().run(_command("echo end"), on_line=lambda _: seen.append(time.time()), should_stop=asked)
+        assert (outcome.exit_code, outcome.stopped) == (0, None)
+
 
 def _command(script: str) -> TrialCommand:
     from airflow_hptuning.trials import TrialCommand

@@ -50,7 +50,7 @@ class FakePod:
         """Yield the next log."""
         chunks = self.logs.pop(0) if len(self.logs) > 1 else self.logs[0]
         for chunk in chunks:
-            await asyncio.sleep(0)
+            await asyncio.sleep(0.02)
             if isinstance(chunk, Exception):
                 raise chunk
             yield chunk
@@ -157,6 +157,20 @@ def test_a_stop_deletes_the_pod_and_keeps_the_lines() -> None:
     assert seen.lines == ["one"]
     late = Watched(FakePod(states=[RUNNING], logs=[[b"one\n", b"bye\n", kubelet]]), should_stop=lambda: "goal")
     assert late.lines[-1] != kubelet.decode().strip()
+
+
+def test_a_stop_that_comes_too_late() -> None:
+    """The trial had ended when it was told to, though its status did not say so yet."""
+    fake = FakePod(states=[RUNNING], logs=[[b"one\n"]], after_delete=DONE)
+    seen = Watched(fake, should_stop=lambda: "goal reached")
+    assert (seen.outcome.exit_code, seen.outcome.stopped) == (0, None)
+
+
+def test_a_trial_that_takes_the_signal_for_an_end_was_stopped() -> None:
+    """It exits with 0, but after it was told to."""
+    ends_now = pod(ended(0, "Completed", at="2036-11-25T12:00:10Z"), phase="Succeeded")
+    fake = FakePod(states=[RUNNING], after_delete=ends_now)
+    assert Watched(fake, should_stop=lambda: "goal reached").outcome.stopped == "goal reached"
 
 
 def test_a_trial_that_is_stopped_before_it_starts_never_ran() -> None:

@@ -70,15 +70,23 @@ class PodRunner:
     async def _watch(self, on_line: Callable[[str], None], should_stop: Callable[[], str | None]) -> Outcome:
         client = AsyncPod(self._name, NAMESPACE, "kubernetes_default", CONTAINER)
 
-        def on_lines(lines: list[str]) -> None:
-            for line in lines:
+        lines: list[str] = []
+        told = 0
+
+        def on_lines(new: list[str]) -> None:
+            nonlocal told
+            lines.extend(new)
+            # A log that starts over begins with the lines that are known.
+            for line in lines[told:]:
                 on_line(line)
+            told = max(told, len(lines))
 
         watch = PodWatch(
             client,
             on_lines=on_lines,
-            on_restart=lambda: None,
-            should_stop=should_stop,
+            on_restart=lines.clear,
+            # The kit speaks of trials that run; a pod may also be stopped before that.
+            should_stop=lambda: should_stop() if watch.has_started else None,
             timeout=self._timeout,
             startup_timeout=60,
             grace=self._grace,
@@ -111,6 +119,22 @@ class TestPodRunner(RunnerConformance):
             return PodRunner(cluster, env, timeout, grace)
 
         return make
+
+    def test_lines_in_order(self, make_runner: Any) -> None:
+        """Each stream in the order of writing; a container has two, which its runtime may mix."""
+        lines: list[str] = []
+        outcome = make_runner().run(_command("echo one; echo two >&2; echo; echo four"), on_line=lines.append)
+        assert [line for line in lines if line != "two"] == ["one", "", "four"]
+        assert sorted(lines) == sorted(outcome.log_tail) == ["", "four", "one", "two"]
+
+    def test_a_trial_may_say_goodbye(self, make_runner: Any) -> None:
+        """What a trial prints when it gets the signal is seen, beside what its shell says of the signal."""
+        lines: list[str] = []
+        script = "trap 'echo saving; exit 0' TERM; echo ready; while :; do sleep 0.05; done"
+        outcome = make_runner().run(_command(script), on_line=lines.append, should_stop=lambda: "goal")
+        assert lines[0] == "ready"
+        assert "saving" in lines
+        assert outcome.stopped == "goal"
 
     def test_times(self, make_runner: Any) -> None:
         """Kubernetes keeps whole seconds, and the outcome says when the container ran."""

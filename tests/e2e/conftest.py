@@ -19,8 +19,10 @@ POD_SETTINGS = {
     "AIRFLOW__CORE__PARALLELISM": "12",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "20",
     "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT_DETECTION_INTERVAL": "3",
+    "AIRFLOW__SCHEDULER__SCHEDULER_HEALTH_CHECK_THRESHOLD": "20",
+    "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "5",
 }
-"""A lost worker is noticed after seconds, not minutes."""
+"""A lost worker, and a lost scheduler with all that it ran, are noticed after seconds, not minutes."""
 
 
 @pytest.fixture(scope="session")

@@ -16,12 +16,17 @@ u           any         squared scaled distance: sum over parameters of squared 
 theta       (p + 2,)    log signal variance, log scales, log noise variance
 =========== =========== ===========================================================================
 
-The covariance is ``signal * k(u)`` with the Matérn or RBF function k (Rasmussen and Williams, Gaussian Processes
-for Machine Learning, 2006, chapter 4). A categorical parameter is one-hot, and because its columns share a length
-scale, all its values are equally far from each other. Theta is a maximum a posteriori estimate: the marginal
-likelihood (Algorithm 2.1 and equation 5.9 there) with normal priors on its logarithms, in the manner of Hvarfner,
-Hellsten and Nardi, Vanilla Bayesian Optimization Performs Great in High Dimensions, 2024: long length scales unless
-the data object, so that a few observations in many dimensions do not look like noise.
+The covariance is ``signal * k(u) + level`` with the Matérn or RBF function k (Rasmussen and Williams, Gaussian
+Processes for Machine Learning, 2006, chapter 4). The constant ``level`` is the prior variance of the function's mean,
+which is thus unknown and integrated out (section 2.7 there). The average of the outcomes would be a bad guess of that
+mean: a search crowds its observations where they are good, and wherever there are none the model would promise their
+average.
+
+A categorical parameter is one-hot, and because its columns share a length scale, all its values are equally far from
+each other. Theta is a maximum a posteriori estimate: the marginal likelihood (Algorithm 2.1 and equation 5.9 there)
+with normal priors on its logarithms, in the manner of Hvarfner, Hellsten and Nardi, Vanilla Bayesian Optimization
+Performs Great in High Dimensions, 2024: long length scales unless the data object, so that a few observations in many
+dimensions do not look like noise.
 """
 
 from __future__ import annotations
@@ -52,13 +57,14 @@ _FAILED = 1e25
 
 @frozen
 class Priors:
-    """Normal priors on theta, and its bounds.
+    """Normal priors on theta and on the function's mean, and the bounds of theta.
 
     Attributes:
         log_scale: Mean of a log length scale for a space of one parameter; it grows by half of log p, as the
             distances in the unit cube do.
         log_scale_std, log_signal_std: Standard deviations.
         log_noise, log_noise_std: Mean and standard deviation of the log noise variance.
+        level: Variance of the function's mean, in units of the outcome's variance.
     """
 
     log_scale: float = -1.2
@@ -66,6 +72,7 @@ class Priors:
     log_signal_std: float = 1.5
     log_noise: float = math.log(1e-5)
     log_noise_std: float = 3.0
+    level: float = 1.0
 
     def parameters(self, p: int) -> tuple[Array, Array]:
         """Return means and standard deviations of theta."""
@@ -141,7 +148,7 @@ class GaussianProcess:
         # Columns divided by their scales make the process isotropic: the regressor's own kernels serve. It only
         # conditions; its optimiser knows neither shared length scales nor priors and warns at its bounds.
         regressor = GaussianProcessRegressor(
-            ConstantKernel(self.signal, "fixed") * family,
+            ConstantKernel(self.signal, "fixed") * family + ConstantKernel(self._level, "fixed"),
             alpha=self.noise_variance + self.noise,
             optimizer=None,
         )
@@ -149,7 +156,7 @@ class GaussianProcess:
 
     @property
     def signal(self) -> float:
-        """Prior variance of the function."""
+        """Prior variance of the function around its mean."""
         return float(np.exp(self.theta[0]))
 
     @property
@@ -165,7 +172,7 @@ class GaussianProcess:
     def predict(self, points: Array) -> tuple[Array, Array]:
         """Return posterior mean and standard deviation at ``points``, shape (m, d) to (m,) or (m, k), and (m,)."""
         scaled = points / self._column_scales
-        k = self.signal * covariance(_squared_distances(scaled, self._regressor.X_train_), self._nu)[0]
+        k = self._covariance(scaled, self._regressor.X_train_)
         mean = k @ self._regressor.alpha_
         half = solve_triangular(self._regressor.L_, k.T, lower=True, check_finite=False)
         return mean, self._std(np.einsum("ij,ij->j", half, half))
@@ -177,7 +184,7 @@ class GaussianProcess:
         """
         difference = point / self._column_scales - self._regressor.X_train_
         k, slope = covariance(np.einsum("ij,ij->i", difference, difference), self._nu)
-        k *= self.signal
+        k = self.signal * k + self._level
         derivative = (2.0 * self.signal * slope)[:, None] * difference / self._column_scales
         weights, _ = lapack.dpotrs(self._regressor.L_, k, lower=1)
         std = float(self._std(k @ weights))
@@ -192,9 +199,9 @@ class GaussianProcess:
             normals: Independent standard normal numbers.
         """
         scaled = points / self._column_scales
-        k = self.signal * covariance(_squared_distances(scaled, self._regressor.X_train_), self._nu)[0]
+        k = self._covariance(scaled, self._regressor.X_train_)
         half = solve_triangular(self._regressor.L_, k.T, lower=True, check_finite=False)
-        joint = self.signal * covariance(_squared_distances(scaled, scaled), self._nu)[0] - half.T @ half
+        joint = self._covariance(scaled, scaled) - half.T @ half
         # Eigenvalues rather than a Cholesky factor: points next to each other make it singular.
         values, vectors = np.linalg.eigh(joint)
         root = vectors * np.sqrt(np.maximum(values, 0.0))
@@ -217,8 +224,15 @@ class GaussianProcess:
     def _nu(self) -> float:
         return self.settings.smoothness
 
+    @property
+    def _level(self) -> float:
+        return self.settings.priors.level
+
+    def _covariance(self, a: Array, b: Array) -> Array:
+        return self.signal * covariance(_squared_distances(a, b), self._nu)[0] + self._level
+
     def _std(self, explained: Any) -> Any:
-        return np.sqrt(np.maximum(self.signal - explained, MIN_VARIANCE))
+        return np.sqrt(np.maximum(self.signal + self._level - explained, MIN_VARIANCE))
 
 
 def _squared_distances(a: Array, b: Array) -> Array:
@@ -260,13 +274,13 @@ class LogPosterior:
         The gradient by theta_j is tr(M dK/dtheta_j) / 2 with M = (K^-1 y)(K^-1 y)' - K^-1.
         """
         n = len(self.y)
-        signal, noise = np.exp(theta[0]), np.exp(theta[-1])
+        signal, noise, level = np.exp(theta[0]), np.exp(theta[-1]), self.settings.priors.level
         inverse_squares = np.exp(-2.0 * theta[1:-1])
         k, slope = covariance(inverse_squares @ self.squared, self.settings.smoothness)
         k *= signal
         gram = np.zeros((n, n), order="F")
-        gram[self._pairs] = k
-        np.fill_diagonal(gram, signal + noise + self.noise)
+        gram[self._pairs] = k + level
+        np.fill_diagonal(gram, signal + level + noise + self.noise)
         factor, failed = lapack.dpotrf(gram, lower=1, overwrite_a=1)
         if failed:
             return -_FAILED, np.zeros_like(theta)

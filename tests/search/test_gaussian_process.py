@@ -100,13 +100,32 @@ def test_gradients_of_the_prediction(nu: float) -> None:
 
 
 def test_it_interpolates_and_knows_what_it_does_not_know() -> None:
-    """At observations the mean is theirs and the deviation is that of the noise; far away both are the prior's."""
+    """At observations the mean is theirs and the deviation is that of the noise; far away only the level is known."""
     model = process()
     mean, std = model.predict(model.x)
     assert mean == pytest.approx(model.y, abs=1e-3)
     assert std.max() < 2e-3
     mean, std = model.predict(np.full((1, 5), 200.0))
-    assert (mean[0], std[0]) == pytest.approx((0.0, math.sqrt(1.3)))
+    # There the function is 1.3 around a level of prior variance 1, of which the observations say what they can.
+    gram = 1.0 + 1.3 * covariance(((model.x[:, None] - model.x) ** 2 / [0.36, *[0.81] * 3, 1.96]).sum(axis=2), 2.5)[0]
+    weights = np.linalg.solve(gram + 1e-6 * np.eye(12), np.ones(12))
+    assert (mean[0], std[0] ** 2) == pytest.approx((weights @ model.y, 2.3 - weights.sum()), rel=1e-4)
+
+
+def test_the_average_of_crowded_observations_is_not_the_level() -> None:
+    """Twenty good values in one place and four bad ones elsewhere: far from all of them the model expects bad ones."""
+    rng = np.random.default_rng(0)
+    x = np.vstack([0.1 + 0.01 * rng.random((20, 2)), [[0.1, 0.9], [0.5, 0.5], [0.9, 0.1], [0.5, 0.1]]])
+    y = np.array([1.0] * 20 + [-1.0] * 4)
+    model = GaussianProcess(
+        x=x,
+        y=(y - y.mean()) / y.std(),
+        theta=np.log([1.0, 0.2, 0.2, 1e-5]),
+        settings=GaussianProcessSettings(),
+        columns=[slice(0, 1), slice(1, 2)],
+        noise=np.zeros(24),
+    )
+    assert model.predict(np.array([[0.95, 0.95]]))[0][0] < -0.5
 
 
 @settings(max_examples=30)

@@ -13,7 +13,7 @@ from attrs import evolve
 
 from airflow_hptuning.errors import BuildError
 from airflow_hptuning.operators.build import fail_sweep
-from airflow_hptuning.operators.pod_calls import connection_id, delete_pod, hook_of
+from airflow_hptuning.operators.pod_calls import connection_id, delete_pod, hook_of, operator_arguments
 from airflow_hptuning.operators.stop_watch import LAZY_POLL_SECONDS, STOP_GRACE, BoardError
 from airflow_hptuning.operators.stopping import RunBoard
 from airflow_hptuning.operators.sweep import Throttle
@@ -194,15 +194,7 @@ class BuildImageOperator(BaseOperator):
             grace=STOP_GRACE,
             deadline=limits.total_seconds() + _DEADLINE_MARGIN,
         )
-        return {
-            "kubernetes_conn_id": connection_id(self.sweep.spec),
-            "namespace": build.settings.namespace,
-            "name": manifest["metadata"]["name"],
-            "random_name_suffix": False,
-            "labels": manifest["metadata"]["labels"],
-            "pod_template_dict": manifest,
-            "do_xcom_push": False,
-        }
+        return operator_arguments(self.sweep.spec, manifest)
 
     def _place(self, context: Context) -> Place:
         return Place(self.sweep.dag_id, context["run_id"], self.task_id, -1)

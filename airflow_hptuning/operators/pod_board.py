@@ -8,14 +8,12 @@ asked for once for all trials of a run.
 from __future__ import annotations
 
 import time
-from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from airflow.sdk.exceptions import AirflowRuntimeError
 from attrs import field, frozen
 
-from airflow_hptuning.operators.stop_watch import BoardError
-from airflow_hptuning.operators.stopping import MARKER
+from airflow_hptuning.operators.stopping import MARKER, asking
 from airflow_hptuning.search.early_stopping import StopReason
 
 if TYPE_CHECKING:
@@ -27,14 +25,8 @@ MARKER_AGE = 1.0
 _ENDED = frozenset({"success", "failed", "skipped", "removed", "upstream_failed"})
 _MOST_RUNS = 100
 
-
-@contextmanager
-def _asking() -> Iterator[None]:
-    try:
-        yield
-    except (AirflowRuntimeError, TypeError) as error:
-        # The task SDK raises TypeError for an answer that is an error.
-        raise BoardError(str(error)) from error
+_ERRORS = (AirflowRuntimeError, TypeError)
+"""The task SDK raises the latter for an answer that is an error."""
 
 
 class _Known:
@@ -84,7 +76,7 @@ class TriggerBoard:
         """How many mapped tasks the trials are spread over."""
         return len(self.pairs)
 
-    @_asking()
+    @asking(*_ERRORS)
     def marker(self) -> StopReason | None:
         """Return why the run is being stopped, or None; as of a second ago at most."""
         now = time.monotonic()
@@ -95,7 +87,7 @@ class TriggerBoard:
             self._known.marker = StopReason.from_json(found) if found else None
         return self._known.marker
 
-    @_asking()
+    @asking(*_ERRORS)
     def put(self, reason: StopReason) -> None:
         """Put the marker up."""
         self._set(MARKER, reason.to_json(), self.pairs[0][0], -1)
@@ -104,7 +96,7 @@ class TriggerBoard:
     def skip_rest(self) -> None:
         """Leave it to the next task that runs: it finds the marker and skips the rest."""
 
-    @_asking()
+    @asking(*_ERRORS)
     def count(self, *states: str) -> int:
         """Return how many trials' tasks are in one of these states."""
         from airflow.sdk.execution_time.task_runner import RuntimeTaskInstance
@@ -113,12 +105,12 @@ class TriggerBoard:
             dag_id=self.dag_id, task_ids=self._trial_task_ids, run_ids=[self.run_id], states=list(states)
         )
 
-    @_asking()
+    @asking(*_ERRORS)
     def publish(self, key: str, value: Any) -> None:
         """Tell the other trials something."""
         self._set(key, value, self.task_id, self.map_index)
 
-    @_asking()
+    @asking(*_ERRORS)
     def read(self, key: str) -> list[Any]:
         """Return what all trials have told under a key."""
         found = [self._told(key, *instance) for instance in self._instances()]

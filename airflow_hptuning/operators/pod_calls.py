@@ -39,6 +39,19 @@ def namespace_of(spec: SweepSpec, hook: Any) -> str:
     return named or "default"
 
 
+def operator_arguments(spec: SweepSpec, manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the arguments of the KubernetesPodOperator that builds a pod from its manifest: plain data."""
+    return {
+        "kubernetes_conn_id": connection_id(spec),
+        "namespace": spec.airflow.kubernetes.namespace,
+        "name": manifest["metadata"]["name"],
+        "random_name_suffix": False,
+        "labels": manifest["metadata"]["labels"],
+        "pod_template_dict": manifest,
+        "do_xcom_push": False,
+    }
+
+
 def delete_pod(hook: Any, name: str, namespace: str, log: Logger) -> None:
     """Delete a pod; fine if it is gone, and said if it cannot be: the task that reaps tries once more."""
     from kubernetes.client import ApiException

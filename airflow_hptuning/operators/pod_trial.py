@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
 
-from airflow_hptuning.operators.pod_calls import connection_id, delete_pod, hook_of
+from airflow_hptuning.operators.pod_calls import connection_id, delete_pod, hook_of, operator_arguments
 from airflow_hptuning.operators.stop_watch import STOP_GRACE
 from airflow_hptuning.operators.stopping import RunBoard
 from airflow_hptuning.operators.sweep import outputs_folder, pull_list
@@ -168,15 +168,7 @@ class PodTrialOperator(TrialOperator):
             resume=bool(suggestion.rung) and resumes(spec),
             deadline=timeout.total_seconds() + margin if timeout else None,
         )
-        return {
-            "kubernetes_conn_id": connection_id(spec),
-            "namespace": settings.namespace,
-            "name": name,
-            "random_name_suffix": False,
-            "labels": manifest["metadata"]["labels"],
-            "pod_template_dict": manifest,
-            "do_xcom_push": False,
-        }
+        return operator_arguments(spec, manifest)
 
     def _place(self, context: Context) -> Place:
         ti = context["ti"]
@@ -211,9 +203,7 @@ class PodTrialOperator(TrialOperator):
         ti, selector = context["ti"], f"{self._place(context).selector},already_checked!=True"
         deadline = time.monotonic() + _GONE
         while True:
-            pods = operator.client.list_namespaced_pod(
-                namespace, label_selector=f"{selector},already_checked!=True"
-            ).items
+            pods = operator.client.list_namespaced_pod(namespace, label_selector=selector).items
             leaving = [pod for pod in pods if pod.metadata.deletion_timestamp is not None]
             others = [pod for pod in pods if pod not in leaving]
             for pod in others:

@@ -18,8 +18,9 @@ from attrs import asdict, frozen
 from airflow_hptuning.operators.observer import TrialObserver
 from airflow_hptuning.operators.pod_board import TriggerBoard
 from airflow_hptuning.operators.pod_client import AsyncPod
-from airflow_hptuning.operators.stop_watch import STOP_GRACE, BoardError, StopWatch
-from airflow_hptuning.planning import pod_settings, stopping_rules
+from airflow_hptuning.operators.stop_watch import STOP_GRACE, BoardError
+from airflow_hptuning.operators.stopping import watch_of
+from airflow_hptuning.planning import pod_settings
 from airflow_hptuning.polyaxonfile.parser import load_spec
 from airflow_hptuning.runners.pod_watch import PodUnreachableError, PodWatch
 from airflow_hptuning.runners.pods import CONTAINER
@@ -28,7 +29,7 @@ from airflow_hptuning.trials import Suggestion, TrialState
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Callable
 
-    from airflow_hptuning.operators.stop_watch import Board
+    from airflow_hptuning.operators.stop_watch import Board, StopWatch
     from airflow_hptuning.polyaxonfile.spec import SweepSpec
     from airflow_hptuning.trials import TrialRecord
 
@@ -83,16 +84,7 @@ class PodJob:
 
     def stop_watch(self, board: Board, log: Any) -> StopWatch:
         """Return what tells the trial when to end."""
-        spec = _spec(self.polyaxonfile)
-        return StopWatch(
-            stopping_rules(spec),
-            board,
-            trial=self.suggestion["trial"],
-            log=log,
-            objective=spec.objective,
-            mode=spec.airflow.metrics.value,
-            started=self.run_started,
-        )
+        return watch_of(_spec(self.polyaxonfile), board, self.suggestion["trial"], self.run_started, log)
 
     async def watch(
         self, client: AsyncPod, watch: StopWatch, log: Any, publish: Callable[[dict[str, Any]], None]

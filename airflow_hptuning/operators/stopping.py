@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from airflow.sdk import Context
     from airflow.sdk.types import Logger, RuntimeTaskInstanceProtocol
 
+    from airflow_hptuning.operators.stop_watch import Board
     from airflow_hptuning.planning import SweepPlan
     from airflow_hptuning.polyaxonfile.spec import SweepSpec
     from airflow_hptuning.trials import TrialRecord
@@ -74,11 +75,15 @@ def find_stop(ti: RuntimeTaskInstanceProtocol, pairs: Sequence[tuple[str, str]])
 
 
 @contextmanager
-def _asking() -> Iterator[None]:
-    """Name an error of Airflow's server as those who ask a board know it."""
+def asking(*errors: type[Exception]) -> Iterator[None]:
+    """Name an error of Airflow's server as those who ask a board know it.
+
+    Args:
+        errors: What the server's errors look like where the question is asked.
+    """
     try:
         yield
-    except AirflowRuntimeError as error:
+    except errors as error:
         raise BoardError(str(error)) from error
 
 
@@ -114,12 +119,12 @@ class RunBoard:
         """How many mapped tasks the trials are spread over."""
         return len(self.pairs)
 
-    @_asking()
+    @asking(AirflowRuntimeError)
     def marker(self) -> StopReason | None:
         """Return why the run is being stopped, or None."""
         return find_stop(self.ti, self.pairs)
 
-    @_asking()
+    @asking(AirflowRuntimeError)
     def put(self, reason: StopReason) -> None:
         """Put the marker up."""
         from airflow.sdk.execution_time.xcom import XCom
@@ -132,7 +137,7 @@ class RunBoard:
             run_id=self.ti.run_id,
         )
 
-    @_asking()
+    @asking(AirflowRuntimeError)
     def skip_rest(self) -> None:
         """Skip every task of the run that has not started, mapped or not."""
         # All of the run: thousands of ids would not fit into the request's address.
@@ -140,19 +145,19 @@ class RunBoard:
         trials = set(self._trial_task_ids)
         skip_in_run(list(_not_started(states.get(self.ti.run_id, {}), self.task_ids, trials)))
 
-    @_asking()
+    @asking(AirflowRuntimeError)
     def count(self, *states: str) -> int:
         """Return how many trials' tasks are in one of these states."""
         return self.ti.get_ti_count(
             dag_id=self.ti.dag_id, task_ids=self._trial_task_ids, run_ids=[self.ti.run_id], states=list(states)
         )
 
-    @_asking()
+    @asking(AirflowRuntimeError)
     def publish(self, key: str, value: Any) -> None:
         """Tell the other trials something."""
         self.ti.xcom_push(key, value)
 
-    @_asking()
+    @asking(AirflowRuntimeError)
     def read(self, key: str) -> list[Any]:
         """Return what all trials have told under a key."""
         found = self.ti.xcom_pull(task_ids=self._trial_task_ids, key=key)
@@ -189,14 +194,27 @@ def stop_watch(context: Context, spec: SweepSpec, trial: int, log: Logger) -> St
         log: Where to say what happens.
     """
     started = context["dag_run"].start_date
+    return watch_of(spec, RunBoard.of(context), trial, started.timestamp() if started else None, log)
+
+
+def watch_of(spec: SweepSpec, board: Board, trial: int, started: float | None, log: Logger) -> StopWatch:
+    """Return the watch of a trial, whoever runs it.
+
+    Args:
+        spec: The sweep.
+        board: The board of the run.
+        trial: Number of the trial.
+        started: When the run started, in seconds since the epoch.
+        log: Where to say what happens.
+    """
     return StopWatch(
         stopping_rules(spec),
-        RunBoard.of(context),
+        board,
         trial=trial,
         log=log,
         objective=spec.objective,
         mode=spec.airflow.metrics.value,
-        started=started.timestamp() if started else None,
+        started=started,
     )
 
 

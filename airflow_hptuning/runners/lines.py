@@ -3,10 +3,19 @@
 from __future__ import annotations
 
 import re
-from typing import Final
+from collections import deque
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
 
 MOST_BYTES: Final = 64 * 1024
 """Bytes kept of the head of a line, and again of its tail; what is between is left out."""
+
+TAIL_LINES: Final = 20
+"""Lines of output that an outcome keeps."""
+
+_TAIL_WIDTH: Final = 500
 
 _CUT: Final = b" [... %d bytes left out ...] "
 
@@ -22,6 +31,30 @@ def shown(line: str) -> str:
     text = _ESCAPE.sub("", line) if "\x1b" in line else line
     # PostgreSQL cannot store a NUL.
     return text.rstrip("\r\b ").rpartition("\r")[2].replace("\b", "").replace("\0", "\ufffd")
+
+
+class Tail:
+    """The last lines of an output, as a failure shows them."""
+
+    def __init__(self) -> None:
+        self._lines: deque[str] = deque(maxlen=TAIL_LINES)
+
+    def extend(self, lines: Iterable[str]) -> None:
+        """Take in lines."""
+        self._lines.extend(lines)
+
+    def clear(self) -> None:
+        """Forget all lines."""
+        self._lines.clear()
+
+    @property
+    def last(self) -> str:
+        """The last line as it came; empty if there is none."""
+        return self._lines[-1] if self._lines else ""
+
+    def shown(self) -> tuple[str, ...]:
+        """Return the lines as a terminal would show them, long ones cut."""
+        return tuple(shown(line)[:_TAIL_WIDTH] for line in self._lines)
 
 
 class LineSplitter:

@@ -23,11 +23,10 @@ import selectors
 import signal
 import sys
 import time
-from collections import deque
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from airflow_hptuning.runners.lines import LineSplitter, shown
+from airflow_hptuning.runners.lines import LineSplitter, Tail
 from airflow_hptuning.runners.processes import ProcessGroup
 from airflow_hptuning.trials import Failure, FailureClass, Outcome
 
@@ -36,13 +35,9 @@ if TYPE_CHECKING:
 
     from airflow_hptuning.trials import TrialCommand
 
-TAIL_LINES: Final = 20
-"""Lines of output that an outcome keeps."""
-
 TRIAL_SITE: Final = Path(__file__).resolve().parent.parent / "trial_site"
 """Folder of what is importable in every trial."""
 
-_TAIL_WIDTH: Final = 500
 _READ_SIZE: Final = 64 * 1024
 _STOP_INTERVAL: Final = 1.0
 _REDRAW_INTERVAL: Final = 1.0
@@ -180,7 +175,7 @@ class _Watch:
         self._should_stop = should_stop
         self._grace = grace
         self._splitter = LineSplitter()
-        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._tail = Tail()
         self._selector = selectors.DefaultSelector()
         self._wake_read, self._wake_write = os.pipe()
         os.set_blocking(self._wake_write, False)
@@ -232,7 +227,7 @@ class _Watch:
             exit_code=self._exit_code,
             started=started,
             ended=time.time(),
-            log_tail=tuple(shown(line)[:_TAIL_WIDTH] for line in self._tail),
+            log_tail=self._tail.shown(),
             timed_out=self._timed_out,
             stopped=self._stopped,
             failure=self._failure,

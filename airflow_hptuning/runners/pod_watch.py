@@ -11,23 +11,18 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections import deque
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from airflow_hptuning.errors import HptuningError
 from airflow_hptuning.runners import pod_status
-from airflow_hptuning.runners.lines import LineSplitter, shown
+from airflow_hptuning.runners.lines import LineSplitter, Tail
 from airflow_hptuning.runners.pod_script import SAYS, STEP_FAILED
 from airflow_hptuning.trials import Failure, FailureClass, Outcome
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-TAIL_LINES: Final = 20
-"""Lines of output that an outcome keeps."""
-
-_TAIL_WIDTH: Final = 500
 _POLL: Final = 1.0
 """Seconds between two looks at a pod that is starting or ending."""
 
@@ -121,7 +116,7 @@ class PodWatch:
         self._grace = grace
         self._max_restarts = max_restarts
         self._say = say
-        self._tail: deque[str] = deque(maxlen=TAIL_LINES)
+        self._tail = Tail()
         self._splitter = LineSplitter()
         self._pod: pod_status.Pod = {}
         self._watched_since = time.time()
@@ -327,7 +322,7 @@ class PodWatch:
             return failure
         if pod_status.was_deleted(pod):
             return pod_status.deletion_failure(await self._events())
-        return _failed_step(self._tail) if ended.get("exitCode") else None
+        return _failed_step(self._tail.last) if ended.get("exitCode") else None
 
     # --- asking ---
 
@@ -364,16 +359,15 @@ class PodWatch:
             exit_code=None if told else ended.get("exitCode"),
             started=finished if started is None else started,
             ended=finished,
-            log_tail=tuple(shown(line)[:_TAIL_WIDTH] for line in self._tail),
+            log_tail=self._tail.shown(),
             timed_out=self._timed_out,
             stopped=self._stopped,
             failure=None if told else failure,
         )
 
 
-def _failed_step(tail: Sequence[str]) -> Failure | None:
+def _failed_step(last: str) -> Failure | None:
     """Return that a build step in the container has failed, as the script around the command has said last."""
-    last = tail[-1] if tail else ""
     if not last.startswith(SAYS + STEP_FAILED) or " failed (exit code " not in last:
         return None
     return Failure(FailureClass.USER_CODE, last.removeprefix(SAYS))

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from airflow_hptuning.runners.local import TAIL_LINES, TRIAL_SITE, LocalRunner
+from airflow_hptuning.runners.lines import TAIL_LINES
+from airflow_hptuning.runners.local import TRIAL_SITE, LocalRunner
 from airflow_hptuning.trials import FailureClass
 from tests.kits.runners import Lines, RunnerConformance, command
 

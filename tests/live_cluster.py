@@ -8,11 +8,15 @@ from typing import TYPE_CHECKING, Any, Self
 
 from kubernetes import client, config  # noqa: TID253 - only tests that have a cluster load this module's users
 
+from tests.live_airflow import eventually
+
 if TYPE_CHECKING:
     from pathlib import Path
 
 NAMESPACE = "hptuning"
 """Namespace that the fixture makes for trials."""
+IMAGE = "python:3.11"
+"""An image that every node of the fixture has."""
 
 
 class Cluster:
@@ -41,6 +45,17 @@ class Cluster:
     def delete(self, name: str, grace: int = 0) -> None:
         """Delete a pod as somebody else would."""
         self.core.delete_namespaced_pod(name, NAMESPACE, grace_period_seconds=grace)
+
+    def connect(self) -> None:
+        """Make the network between pods and this machine exist: the node makes it for the first pod it starts."""
+        container = client.V1Container(name="main", image=IMAGE, command=["true"])
+        pod = client.V1Pod(
+            metadata=client.V1ObjectMeta(generate_name="connect-"),
+            spec=client.V1PodSpec(containers=[container], restart_policy="Never"),
+        )
+        name = self.core.create_namespaced_pod(NAMESPACE, pod).metadata.name
+        eventually(lambda: self.core.read_namespaced_pod(name, NAMESPACE).status.pod_ip, what="the first pod's address")
+        self.delete(name)
 
     def record(self, sweep: str) -> PodHistory:
         """Return what records the pods of a sweep while it runs."""

@@ -29,7 +29,7 @@ PACKAGES = (
 BUILDER = "fixture.local/buildah:debian12"
 BASE = "library/python:3.11"
 ADDRESS = "10.244.0.1"
-"""Where pods of the fixture reach this machine."""
+"""Where pods of the fixture reach this machine, once a first pod was started (``Cluster.connect``)."""
 
 _CONFIG = """\
 version: 0.1
@@ -118,7 +118,7 @@ class LiveRegistry:
             self._process = subprocess.Popen(
                 [self._root / "usr/bin/docker-registry", "serve", config], stdout=log, stderr=log
             )
-        eventually(self._answers, seconds=20, what="the registry")
+        eventually(self._answers, seconds=20, what=f"the registry (log: {log.name})")
         self._hosts.mkdir(exist_ok=True)
         url = f"http://{self.host}"
         (self._hosts / "hosts.toml").write_text(f'server = "{url}"\n[host."{url}"]\ncapabilities = ["pull", "resolve"]')

@@ -63,6 +63,7 @@ def registry(cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Iter
         pytest.skip("the fixture's tools to make images are not here")
     folder: Path = tmp_path_factory.mktemp("registry")
     state = Path(os.environ.get("K8S_DIR") or cluster.kubeconfig.parent)
+    cluster.connect()
     with LiveRegistry(folder, FIXTURE, state, free_port()) as running:
         yield running
         running.forget(running.host)

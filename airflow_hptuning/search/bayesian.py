@@ -14,6 +14,7 @@ pending the outcomes of active trials are drawn from the model several times, an
         Learning Algorithms, 2012, section 3.2), so that the places of active trials promise nothing more
 search  ``maximizer.maximize`` of the acquisition function; the incumbent is the best posterior mean at an observed
         point, since with noise the best observation is luck
+settle  where ucb or poi choose a point whose outcome is known, the expected improvement chooses instead
 dedupe  the best candidate whose config no trial has; a space without one is exhausted
 ======= ======================================================================================================
 """
@@ -46,6 +47,8 @@ _EXTRA_NOISE = 0.1
 """Variance, in units of the outcome's, of observations that say less: stopped trials and those of earlier sweeps."""
 _INCUMBENTS = 5
 """Around so many of the best observed points the maximiser looks closely."""
+_SETTLED = 0.003
+"""Below this posterior standard deviation, in those of the outcome, a trial would tell nothing that is not known."""
 _DESIGN_POINTS = 2048
 """Length of the Sobol sequence, in which configs can repeat; after it configs are drawn or listed."""
 
@@ -179,17 +182,16 @@ class BayesianOptimization:
         suggestions: list[Suggestion] = []
         for number in numbers:
             places = np.array([self.space.encode(trial.params) for trial in waiting]).reshape(-1, observed.x.shape[1])
-            promise = promise_of(
-                model,
-                places,
-                acquisition=self.acquisition,
-                best=float(means.max()),
-                blocked=frozenset(row_keys(np.vstack([blocked, places]))),
-                rng=rng,
-            )
-            candidates = maximize(
-                promise, axes, incumbents, rng, n_warmup=self.n_warmup or N_WARMUP, n_polish=self.n_iter or N_POLISH
-            )
+            taken = frozenset(row_keys(np.vstack([blocked, places])))
+            for acquisition in self._acquisitions:
+                promise = promise_of(
+                    model, places, acquisition=acquisition, best=float(means.max()), blocked=taken, rng=rng
+                )
+                candidates = maximize(
+                    promise, axes, incumbents, rng, n_warmup=self.n_warmup or N_WARMUP, n_polish=self.n_iter or N_POLISH
+                )
+                if not _is_settled(promise, candidates):
+                    break
             params = self._first_new(candidates, seen)
             if params is None:
                 break
@@ -203,6 +205,17 @@ class BayesianOptimization:
             suggestions.append(Suggestion(number, params, info=info))
             waiting.append(ActiveTrial(number, params))
         return suggestions
+
+    @property
+    def _acquisitions(self) -> tuple[Acquisition, ...]:
+        """The acquisition function, and what takes its place where it is settled.
+
+        Confidence bound and probability of improvement stay at a maximum that is known to all digits: the rest of the
+        sweep would repeat one trial. The expected improvement goes elsewhere by itself.
+        """
+        return (
+            (self.acquisition, Acquisition("auto")) if self.acquisition.kind in {"ucb", "poi"} else (self.acquisition,)
+        )
 
     def _first_new(self, candidates: Array, seen: set[Hashable]) -> Params | None:
         """Return the best config that no trial has, any new one when the candidates have none, or None."""
@@ -254,6 +267,11 @@ class Observations:
     def own_points(self) -> Array:
         """The points of this sweep's trials."""
         return self.x[len(self.x) - len(self.trials) :]
+
+
+def _is_settled(promise: Promise, candidates: Array) -> bool:
+    """Whether the best candidate is a point whose outcome the model knows: all but a duplicate of what was tried."""
+    return bool(len(candidates)) and float(promise.posterior.predict(candidates[:1])[1][0]) < _SETTLED
 
 
 def new_configs(space: SearchSpace, seed: int | str, seen: set[Hashable]) -> Iterator[Params]:

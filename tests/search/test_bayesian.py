@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from airflow_hptuning import load_spec, suggest
 from airflow_hptuning.planning import algorithm_of
+from airflow_hptuning.search.acquisition import Acquisition
 from airflow_hptuning.search.bayesian import BayesianOptimization
 from airflow_hptuning.trials import (
     ActiveTrial,
@@ -251,6 +252,32 @@ def test_logspace_can_be_searched() -> None:
     space = {"x": {"logspace": [-8, 0, 9]}, "y": {"uniform": [0, 1]}}
     done = run(optimization(space, 4, 11), lambda params: abs(math.log10(params["x"]) + 3) + params["y"])
     assert min(done, key=lambda trial: trial.value or 0).params["x"] == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("acquisition", [Acquisition("ucb", kappa=1.2), Acquisition("poi")], ids=["ucb", "poi"])
+def test_no_trial_is_spent_on_what_is_known(acquisition: Acquisition) -> None:
+    """A greedy acquisition function leaves a maximum that it has found, and finds the better category."""
+    space = build_space({"x": {"uniform": [0, 1]}, "kind": {"values": ["a", "b", "c"]}})
+    levels = {"a": 0.3, "b": 0.0, "c": 0.9}
+
+    def loss(params: dict[str, Any]) -> float:
+        return float((params["x"] - 0.3) ** 2 + levels[params["kind"]])
+
+    algorithm = BayesianOptimization(space, 4, 26, LOSS, seed=3, acquisition=acquisition)
+    # The initial trials show nothing of the better category but a bad place.
+    done = [
+        CompletedTrial(trial, params, loss(params))
+        for trial, params in enumerate(
+            [{"x": 0.3, "kind": "a"}, {"x": 0.4, "kind": "a"}, {"x": 0.95, "kind": "b"}, {"x": 0.6, "kind": "c"}]
+        )
+    ]
+    used = set()
+    while suggestions := algorithm.suggest(done, [], 1):
+        (one,) = suggestions
+        used.add(one.info["acquisition"]["function"])
+        done.append(CompletedTrial(one.trial, one.params, loss(dict(one.params))))
+    assert used == {acquisition.kind, "auto"}
+    assert min(trial.value for trial in done if trial.value is not None) < 1e-3
 
 
 def test_a_lucky_value_is_not_the_incumbent() -> None:

@@ -18,7 +18,7 @@ from airflow_hptuning.operators.sweep import Sweep
 from airflow_hptuning.planning import MAX_MAP_LENGTH, SweepPlan, plan
 from airflow_hptuning.polyaxonfile.parser import load_spec
 from airflow_hptuning.polyaxonfile.spec import SweepSpec
-from airflow_hptuning.task_graphs import SweepTasks
+from airflow_hptuning.task_graphs import SweepTasks, is_spread
 
 if TYPE_CHECKING:
     import os
@@ -122,8 +122,7 @@ def _active_tasks(spec: SweepSpec, shape: SweepPlan) -> int:
     """How many tasks of a run may run at once; Airflow's default of 16 would cap the concurrency in silence."""
     # The limit of a mapped task holds for it alone. Where there are several of them, side by side, and the pool is not
     # the sweep's own, this is the only limit that holds for all; then suggesting and halving take a trial's place.
-    is_spread = bool(shape.brackets) or len(shape.batches) > 1
-    return shape.concurrency if spec.airflow.pool and is_spread else shape.concurrency + _OWN_TASKS
+    return shape.concurrency if spec.airflow.pool and is_spread(shape) else shape.concurrency + _OWN_TASKS
 
 
 def _documentation(spec: SweepSpec, shape: SweepPlan) -> str:

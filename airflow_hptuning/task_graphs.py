@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from airflow.sdk.definitions.mappedoperator import MappedOperator
 
     from airflow_hptuning.operators.sweep import Sweep
+    from airflow_hptuning.operators.trial_base import TrialOperator
     from airflow_hptuning.planning import SweepPlan
     from airflow_hptuning.search.hyperband import Bracket, Rung
 
@@ -40,6 +41,11 @@ INFRASTRUCTURE_RETRIES = 2
 
 SUGGEST_RETRY_DELAY = timedelta(seconds=5)
 """A task that suggests depends on Airflow's own servers only."""
+
+
+def is_spread(shape: SweepPlan) -> bool:
+    """Whether several mapped tasks hold trials that run side by side, so that no limit of one task holds for all."""
+    return bool(shape.brackets) or len(shape.batches) > 1
 
 
 @define
@@ -210,7 +216,13 @@ class SweepTasks:
         """The mapped trials of what a task suggests."""
         spec = self.sweep.spec
         settings = spec.airflow.trial
-        operator = PodTrialOperator if self.runner == "kubernetes" else LocalTrialOperator
+        operator: type[TrialOperator] = LocalTrialOperator
+        watching: dict[str, Any] = {}
+        if self.runner == "kubernetes":
+            operator = PodTrialOperator
+            # What holds trials of several mapped tasks to the concurrency in a shared pool counts no deferred tasks.
+            shares = bool(spec.airflow.pool) and is_spread(self.shape)
+            watching = {"deferrable": spec.airflow.kubernetes.deferrable and not shares}
         trial = operator.partial(
             task_id=f"trial{suffix}",
             task_group=group,
@@ -224,6 +236,7 @@ class SweepTasks:
             priority_weight=priority,
             weight_rule="absolute",
             map_index_template="{{ task.trial_label }}",
+            **watching,
         ).expand(suggestion=_result(source))
         self.pairs.append((source.task_id, trial.task_id))
         self.trials.append(trial)

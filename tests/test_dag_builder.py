@@ -127,6 +127,22 @@ def test_a_shared_pool_does_not_lift_the_concurrency(text: str, limit: int) -> N
     assert build_dag(text).max_active_tasks > 3, "the sweep's own pool has as many slots"
 
 
+@pytest.mark.parametrize(("text", "is_spread"), [(GRID, False), (LARGE, True), (HYPERBAND, True), (BO, False)])
+def test_pods_in_a_shared_pool(text: str, is_spread: bool) -> None:  # noqa: FBT001 - a column of the table
+    """The DAG's own cap counts no deferred tasks; a mapped task's own limit does, and so does the sweep's own pool."""
+
+    def deferrable(airflow: str) -> set[bool]:
+        dag = build_dag(
+            text.replace("airflow: {", f"build: {{image: train:1}}\nairflow: {{runner: kubernetes, {airflow}")
+        )
+        trials = [task for task in dag.tasks if task.task_type == "PodTrialOperator"]
+        return {task.partial_kwargs["deferrable"] for task in trials}
+
+    assert deferrable("") == {True}
+    assert deferrable("pool: gpu, ") == {not is_spread}
+    assert deferrable("kubernetes: {deferrable: false}, ") == {False}
+
+
 def test_settings_reach_the_dag() -> None:
     """Schedule with time zone, start, catch-up, owner, tags, pool, retries."""
     dag = build_dag(NIGHTLY)

@@ -41,16 +41,21 @@ class PodTrialOperator(TrialOperator):
 
     The pod has one name for each try, so that it cannot be started twice; a try that finds a pod of an earlier one,
     whose worker or triggerer was lost, takes it up where it is.
+
+    Args:
+        deferrable: Whether a trigger watches the pod, so that it holds no worker.
+        kwargs: As for ``TrialOperator``.
     """
 
     ui_color = "#d9e8f0"
 
-    def __init__(self, **kwargs: Any) -> None:
+    def __init__(self, *, deferrable: bool, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        self.deferrable = deferrable
         self._pod: tuple[str, str] | None = None
 
     def execute(self, context: Context) -> None:
-        """Start the pod, and leave the rest to the trigger; or watch it here, if the sweep is not deferrable."""
+        """Start the pod, and leave the rest to the trigger; or watch it here, if the task is not deferrable."""
         suggestion = Suggestion.from_json(self.suggestion)
         stored = self._stored(context)
         if stored is not None:
@@ -64,7 +69,7 @@ class PodTrialOperator(TrialOperator):
             self._finish(_refused(suggestion, error, context["ti"].try_number), context)
             return
         job = self._job(context)
-        if self.sweep.spec.airflow.kubernetes.deferrable:
+        if self.deferrable:
             from airflow_hptuning.operators.pod_trigger import PodTrialTrigger
 
             self.defer(trigger=PodTrialTrigger.of(job, RunBoard.of(context).pairs), method_name="resume")

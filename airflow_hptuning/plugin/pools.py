@@ -72,6 +72,12 @@ def _ensure_pool(dag_run: DagRun, name: str, slots: int) -> None:
         log.info("Resized the pool %s from %d to %d slots", name, pool.slots, slots)
         pool.slots = slots
         pool.include_deferred = True
+    elif not pool.include_deferred:
+        log.warning(
+            "Pool %s does not include deferred tasks: trials of %s that the triggerer watches take none of its slots",
+            name,
+            dag_run.dag_id,
+        )
 
 
 def _insert_unless_there(dialect: str, table: Any) -> Any:

@@ -63,7 +63,7 @@ def run(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeRun]:
 def operator() -> PodTrialOperator:
     """Return the task of a trial."""
     sweep = Sweep("sweep", load_spec(TEXT))
-    return PodTrialOperator(task_id="trial", sweep=sweep, suggestion=SUGGESTION.to_json())
+    return PodTrialOperator(task_id="trial", sweep=sweep, suggestion=SUGGESTION.to_json(), deferrable=True)
 
 
 def context(run: FakeRun, task: Any, store: FakeStateStore | None = None, **fields: Any) -> Any:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from types import SimpleNamespace
+from unittest.mock import patch
 
 import pytest
 import sqlalchemy
 from airflow.models.pool import Pool
 from airflow.sdk import DAG
 from airflow.serialization.serialized_objects import DagSerialization
+from sqlalchemy.orm import Session
 
 from airflow_hptuning import build_dag
 from airflow_hptuning.plugin import pools
@@ -41,6 +43,20 @@ def test_a_named_pool_is_wanted_too() -> None:
 def test_other_dags_are_left_alone() -> None:
     """Whatever pools they name."""
     assert list(pools._wanted_pools(run_of(DAG("other", schedule=None)))) == []  # type: ignore[arg-type]
+
+
+def test_a_shared_pool_is_left_as_it_is(caplog: pytest.LogCaptureFixture) -> None:
+    """Its administrator made it; where it does not count deferred tasks, the log says what that means."""
+    engine = sqlalchemy.create_engine("sqlite://")
+    Pool.__table__.create(engine)
+    with Session(engine) as session:
+        session.add(Pool(pool="gpu", slots=9, description="", include_deferred=False))
+        run = SimpleNamespace(dag_id="mine")
+        with patch.object(sqlalchemy.orm, "object_session", lambda _: session):
+            pools._ensure_pool(run, "gpu", 3)  # type: ignore[arg-type]
+        pool = session.scalars(sqlalchemy.select(Pool)).one()
+        assert (pool.slots, pool.include_deferred) == (9, False)
+    assert "does not include deferred tasks: trials of mine" in caplog.text
 
 
 def test_two_schedulers_may_make_the_same_pool() -> None:

@@ -132,7 +132,7 @@ def test_pods_in_a_shared_pool(text: str, is_spread: bool) -> None:  # noqa: FBT
     """The DAG's own cap counts no deferred tasks; a mapped task's own limit does, and so does the sweep's own pool."""
 
     def deferrable(airflow: str) -> set[bool]:
-        dag = build_dag(
+        dag: Any = build_dag(
             text.replace("airflow: {", f"build: {{image: train:1}}\nairflow: {{runner: kubernetes, {airflow}")
         )
         trials = [task for task in dag.tasks if task.task_type == "PodTrialOperator"]

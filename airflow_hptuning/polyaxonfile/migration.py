@@ -22,7 +22,8 @@ from typing import TYPE_CHECKING, Any
 from airflow_hptuning.errors import SearchSpaceError
 from airflow_hptuning.polyaxonfile.fields import show
 from airflow_hptuning.polyaxonfile.hptuning import ALGORITHMS
-from airflow_hptuning.polyaxonfile.reader import Document, Mark, Node
+from airflow_hptuning.polyaxonfile.reader import Document
+from airflow_hptuning.polyaxonfile.tree import Mark, Node
 from airflow_hptuning.space.parameters import parse_parameter
 from airflow_hptuning.space.search_space import SearchSpace
 

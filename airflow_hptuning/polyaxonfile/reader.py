@@ -11,14 +11,14 @@ stay text, a key that is given twice is an error, and keys are text.
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import yaml
-from attrs import define, field, frozen
-from yaml.constructor import SafeConstructor
-from yaml.resolver import BaseResolver
+from attrs import frozen
 
 from airflow_hptuning.errors import PolyaxonfileError, Problem, Severity
+from airflow_hptuning.polyaxonfile.scalars import MERGE, TAG, UnknownTagError, tag_of, value_of
+from airflow_hptuning.polyaxonfile.tree import Mark, Node
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -26,91 +26,6 @@ if TYPE_CHECKING:
 MAX_BYTES = 10_000_000
 MAX_NODES = 200_000
 MAX_DEPTH = 60
-MAX_INT_BITS = 1024
-"""Python refuses to print much longer integers, and no hyperparameter has 300 digits."""
-
-Path = tuple[str | int, ...]
-"""A place in the document: keys and list indexes."""
-
-
-class Mark(NamedTuple):
-    """A place in the text: line and column from 1."""
-
-    line: int
-    column: int
-
-
-@define(eq=False)
-class Node:
-    """A value of the document and where it stands.
-
-    Attributes:
-        value: A scalar, a list of nodes, or a mapping of nodes by key.
-        mark: Where the value begins.
-        keys: Where each key of a mapping begins.
-        size: Number of values below and including this one, aliases expanded.
-        depth: Levels of nesting, 1 for a scalar.
-    """
-
-    value: Any
-    mark: Mark
-    keys: dict[str, Mark] = field(factory=dict)
-    size: int = 1
-    depth: int = 1
-
-    def get(self, key: str) -> Node | None:
-        """Return the value of a key, or None if this is no mapping or has no such key."""
-        return self.value.get(key) if isinstance(self.value, dict) else None
-
-    def put(self, key: str, node: Node, mark: Mark | None = None) -> None:
-        """Set a key of a mapping; its place is that of the node unless given."""
-        self.value[key] = node
-        self.keys[key] = mark or node.mark
-
-    def plain(self) -> Any:
-        """Return the value without places: fresh dicts, lists and scalars."""
-        if isinstance(self.value, dict):
-            return {key: node.plain() for key, node in self.value.items()}
-        if isinstance(self.value, list):
-            return [node.plain() for node in self.value]
-        return self.value
-
-    def copy(self) -> Node:
-        """Return a node whose mappings can be changed without changing this one."""
-        if isinstance(self.value, dict):
-            value = {key: node.copy() for key, node in self.value.items()}
-            return Node(value, self.mark, dict(self.keys), self.size, self.depth)
-        if isinstance(self.value, list):
-            return Node([node.copy() for node in self.value], self.mark, size=self.size, depth=self.depth)
-        return self
-
-
-def locate(root: Node, path: Path, *, key: bool = False) -> Mark:
-    """Return the place of a path, or of the last part of it that exists.
-
-    Args:
-        root: The document.
-        path: Keys and indexes.
-        key: Whether to return the place of the key rather than that of its value.
-    """
-    node, mark = root, root.mark
-    for index, part in enumerate(path):
-        child = _child(node, part)
-        if child is None:
-            return mark
-        is_last = index == len(path) - 1
-        wants_key = isinstance(part, str) and (key or not is_last or isinstance(child.value, dict | list))
-        node, mark = child, node.keys.get(str(part), child.mark) if wants_key else child.mark
-    return mark
-
-
-def _child(node: Node, part: str | int) -> Node | None:
-    if isinstance(node.value, dict):
-        return node.value.get(part)
-    if isinstance(node.value, list) and isinstance(part, int) and part < len(node.value):
-        found: Node = node.value[part]
-        return found
-    return None
 
 
 @frozen
@@ -142,56 +57,6 @@ def read(source: str | bytes, *, file: str = "<text>") -> Document:
     return Document(root, reader.text, file)
 
 
-# --- scalars ---------------------------------------------------------------------------------------------------
-
-FLOAT = re.compile(
-    r"^(?:[-+]?[0-9][0-9_]*\.[0-9_]*(?:[eE][-+]?[0-9]+)?"
-    r"|[-+]?[0-9][0-9_]*[eE][-+]?[0-9]+"
-    r"|[-+]?\.[0-9][0-9_]*(?:[eE][-+]?[0-9]+)?"
-    r"|[-+]?\.(?:inf|Inf|INF)|\.(?:nan|NaN|NAN))$"
-)
-_INT = re.compile(r"^[-+]?(?:0b[0-1_]+|0[0-7_]+|0|[1-9][0-9_]*|0x[0-9a-fA-F_]+)$")
-_BOOL = re.compile(r"^(?:yes|Yes|YES|no|No|NO|true|True|TRUE|false|False|FALSE|on|On|ON|off|Off|OFF)$")
-_NULL = re.compile(r"^(?:~|null|Null|NULL|)$")
-_TAG = "tag:yaml.org,2002:"
-_MERGE = _TAG + "merge"
-
-
-class _Resolver(BaseResolver):
-    """Which plain scalars are not text."""
-
-
-_Resolver.add_implicit_resolver(_TAG + "bool", _BOOL, list("yYnNtTfFoO"))
-_Resolver.add_implicit_resolver(_TAG + "float", FLOAT, list("-+0123456789."))
-_Resolver.add_implicit_resolver(_TAG + "int", _INT, list("-+0123456789"))
-_Resolver.add_implicit_resolver(_TAG + "null", _NULL, ["~", "n", "N", ""])
-_Resolver.add_implicit_resolver(_MERGE, re.compile(r"^<<$"), ["<"])
-
-
-class _TooLargeError(ValueError):
-    """An integer that nothing could print."""
-
-
-def _integer(constructor: SafeConstructor, node: yaml.ScalarNode) -> int:
-    value: int = constructor.construct_yaml_int(node)
-    if value.bit_length() > MAX_INT_BITS:
-        raise _TooLargeError
-    return value
-
-
-_CONSTRUCTORS = {
-    _TAG + "null": SafeConstructor.construct_yaml_null,
-    _TAG + "bool": SafeConstructor.construct_yaml_bool,
-    _TAG + "int": _integer,
-    _TAG + "float": SafeConstructor.construct_yaml_float,
-}
-_CONTAINER_TAGS = {
-    yaml.SequenceStartEvent: (None, "!", _TAG + "seq"),
-    yaml.MappingStartEvent: (None, "!", _TAG + "map"),
-}
-
-# --- the reader ------------------------------------------------------------------------------------------------
-
 # The control characters that YAML forbids, and lone surrogates (which a Python str can hold).
 _FORBIDDEN = re.compile("[^\t\n\r\x20-\x7e\x85\xa0-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
@@ -209,8 +74,6 @@ class _Reader:
         self.text = ""
         self.problems: list[Problem] = []
         self._anchors: dict[str, Node | None] = {}
-        self._resolver = _Resolver()
-        self._constructor = SafeConstructor()
         self._nodes = 0
 
     def read(self, source: str | bytes) -> Node | None:
@@ -332,7 +195,7 @@ class _Reader:
         for event in events:
             if isinstance(event, yaml.MappingEndEvent):
                 break
-            is_merge = isinstance(event, yaml.ScalarEvent) and self._tag(event) == _MERGE
+            is_merge = isinstance(event, yaml.ScalarEvent) and _tag(event) == MERGE
             key, key_mark = ("<<" if is_merge else self._key(event, events, depth)), _mark(event)
             child = self._node(next(events), events, depth + 1)
             if is_merge:
@@ -371,27 +234,15 @@ class _Reader:
         self._problem(mark, "`<<` needs a mapping or a list of mappings")
         return []
 
-    def _tag(self, event: yaml.ScalarEvent) -> str:
-        if event.tag == "!":
-            return _TAG + "str"
-        tag: str = event.tag or self._resolver.resolve(  # type: ignore[no-untyped-call]
-            yaml.ScalarNode, event.value, event.implicit
-        )
-        return tag
-
     def _scalar(self, event: yaml.ScalarEvent, mark: Mark) -> Any:
-        tag = self._tag(event)
-        if tag in {_TAG + "str", _MERGE}:
-            return event.value
-        construct = _CONSTRUCTORS.get(tag)
-        if construct is None:
-            self._problem(mark, f"the tag `{_short(tag)}` is not allowed", "A polyaxonfile holds plain data only.")
-            return None
+        tag = _tag(event)
         try:
-            return construct(self._constructor, yaml.ScalarNode(tag, event.value))
-        except (ValueError, KeyError, IndexError):
+            return value_of(event.value, tag)
+        except UnknownTagError:
+            self._problem(mark, f"the tag `{_short(tag)}` is not allowed", "A polyaxonfile holds plain data only.")
+        except ValueError:
             self._problem(mark, f"`{_short(event.value)}` is not a number or word that can be read", "Quote text.")
-            return None
+        return None
 
     def _syntax_problem(self, error: yaml.YAMLError) -> None:
         mark, message = Mark(1, 1), " ".join(str(error).split())
@@ -409,6 +260,14 @@ class _Reader:
 
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _NODE_EVENTS = (yaml.NodeEvent,)
+_CONTAINER_TAGS = {
+    yaml.SequenceStartEvent: (None, "!", TAG + "seq"),
+    yaml.MappingStartEvent: (None, "!", TAG + "map"),
+}
+
+
+def _tag(event: yaml.ScalarEvent) -> str:
+    return tag_of(event.value, event.tag, event.implicit)
 
 
 def _grow(node: Node, child: Node) -> None:

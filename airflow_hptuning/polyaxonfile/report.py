@@ -14,13 +14,15 @@ from pydantic import BaseModel
 
 from airflow_hptuning.errors import PolyaxonfileError, Problem, Severity
 from airflow_hptuning.polyaxonfile.fields import closest, show
-from airflow_hptuning.polyaxonfile.reader import Document, Mark, Path, locate
+from airflow_hptuning.polyaxonfile.tree import Mark, Path, locate
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from pydantic import ValidationError
     from pydantic_core import ErrorDetails
+
+    from airflow_hptuning.polyaxonfile.reader import Document
 
 __all__ = ["Report", "dotted", "explain"]
 

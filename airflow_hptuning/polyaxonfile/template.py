@@ -17,7 +17,7 @@ from attrs import define, field
 
 from airflow_hptuning.errors import TemplateError
 from airflow_hptuning.polyaxonfile.jinja import MAX_TEXT, is_template, parse
-from airflow_hptuning.polyaxonfile.reader import MAX_INT_BITS
+from airflow_hptuning.polyaxonfile.scalars import MAX_INT_BITS
 from airflow_hptuning.trials import TrialCommand
 
 if TYPE_CHECKING:

@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
 from collections import Counter
 from itertools import islice
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -15,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from airflow_hptuning.search.base import count_distinct, distinct_configs, permutation, stream
+from tests.interpreters import outputs_of
 from tests.strategies import FINITE_KINDS, build_space, spaces
 
 if TYPE_CHECKING:
@@ -47,18 +44,8 @@ def test_streams_of_different_purposes_differ() -> None:
 def test_streams_ignore_the_hash_seed() -> None:
     """A fresh interpreter with another hash seed has the same stream."""
     code = "from airflow_hptuning.search.base import stream; print(stream('s', 'x', 1).random())"
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            check=True,
-            capture_output=True,
-            text=True,
-            cwd=Path(__file__).resolve().parents[2],
-            env=os.environ | {"PYTHONHASHSEED": seed},
-        ).stdout.strip()
-        for seed in ("1", "99")
-    }
-    assert outputs == {str(stream("s", "x", 1).random())}
+    outputs = outputs_of(code)
+    assert {float(output) for output in outputs} == {stream("s", "x", 1).random()}
 
 
 @given(st.integers(0, 200), st.integers())

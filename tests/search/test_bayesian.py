@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import math
-import subprocess
-import sys
 import warnings
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -29,6 +27,7 @@ from airflow_hptuning.trials import (
     TrialRecord,
     TrialState,
 )
+from tests.interpreters import outputs_of
 from tests.strategies import build_space, spaces
 
 if TYPE_CHECKING:
@@ -104,13 +103,7 @@ def test_it_finds_the_minimum_of_a_bowl() -> None:
 def test_the_same_in_another_process() -> None:
     """Suggestions depend on their arguments only."""
     code = "from tests.search.test_bayesian import *; print(run(optimization(MIXED), lambda p: p['lr'])[-1].params)"
-    results = {
-        subprocess.run(
-            [sys.executable, "-c", code], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
-        ).stdout
-        for seed in ("1", "2")
-    }
-    assert len(results) == 1
+    assert len(outputs_of(code)) == 1
 
 
 @settings(max_examples=20)

@@ -4,11 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import os
-import subprocess
-import sys
 from fractions import Fraction
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -18,6 +14,7 @@ from hypothesis import strategies as st
 from airflow_hptuning.search.base import distinct_configs, stream
 from airflow_hptuning.search.hyperband import Hyperband, rank
 from airflow_hptuning.trials import CompletedTrial, Direction, Metric, TrialState
+from tests.interpreters import outputs_of
 from tests.kits.algorithms import run
 from tests.strategies import build_space, completed
 
@@ -236,16 +233,6 @@ first = hyperband.initial(3)
 second = hyperband.promote(3, 0, completed(first, lambda params: params["b"]))
 print(json.dumps([one.to_json() for one in first + second]))
 """
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            check=True,
-            capture_output=True,
-            text=True,
-            cwd=Path(__file__).resolve().parents[2],
-            env=os.environ | {"PYTHONHASHSEED": seed},
-        ).stdout
-        for seed in ("0", "31")
-    }
+    outputs = outputs_of(code)
     assert len(outputs) == 1
     assert len(json.loads(outputs.pop())) == 34 + 11

@@ -3,12 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
 import random
-import subprocess
-import sys
 from itertools import product
-from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -16,6 +12,7 @@ from hypothesis import strategies as st
 
 from airflow_hptuning.errors import SearchSpaceError
 from airflow_hptuning.space.search_space import SearchSpace
+from tests.interpreters import outputs_of
 from tests.strategies import FINITE_KINDS, LISTED_KINDS, build_parameter, build_space, spaces
 
 
@@ -162,16 +159,6 @@ rng = random.Random(7)
 configs = [space.sample(rng) for _ in range(20)]
 print(json.dumps([configs, [space.encode(config) for config in configs]]))
 """
-    outputs = {
-        subprocess.run(
-            [sys.executable, "-c", code],
-            check=True,
-            capture_output=True,
-            text=True,
-            cwd=Path(__file__).resolve().parents[2],
-            env=os.environ | {"PYTHONHASHSEED": seed},
-        ).stdout
-        for seed in ("0", "1", "4242")
-    }
+    outputs = outputs_of(code)
     assert len(outputs) == 1
     assert len(json.loads(outputs.pop())[0]) == 20

@@ -24,7 +24,7 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from statistics import fmean
 
-from airflow_hptuning.search.early_stopping import Policy, PolicyKind, RunningCurve, should_stop_trial
+from airflow_hptuning.search.early_stopping import Policy, PolicyKind, RunningCurve, evaluation_step, should_stop_trial
 from airflow_hptuning.trials import Direction
 
 Curves = list[list[float]]
@@ -124,14 +124,17 @@ def ours(kind: PolicyKind, percent: float = 0) -> Callable[[int], Judge]:
 
     def fresh(_: int) -> Judge:
         known: dict[int, RunningCurve] = {}
+        evaluated: dict[int, float] = {}
 
         def judge(trial: int, step: int, loss: float) -> bool:
             own = known.setdefault(trial, RunningCurve(Direction.MINIMIZE))
             own.add(step, loss)
-            if not policy.is_due(step - 1, step):
-                return True
             others = [curve for number, curve in known.items() if number != trial]
-            return should_stop_trial(policy, own, others, step) is None
+            judged_at = evaluation_step(policy, own, others, evaluated.get(trial, 0))
+            if judged_at is None:
+                return True
+            evaluated[trial] = judged_at
+            return should_stop_trial(policy, own, others, judged_at) is None
 
         return judge
 

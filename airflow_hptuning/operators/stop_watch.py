@@ -18,6 +18,7 @@ from airflow_hptuning.search.early_stopping import (
     StoppingRules,
     StopReason,
     budget_exhausted,
+    evaluation_step,
     goal_reached,
     should_stop_trial,
     without_improvement,
@@ -347,9 +348,12 @@ class _Comparison:
         for number in due:
             policy = self._policies[number]
             own = self._curves[policy.metric]
-            self._evaluated[number] = own.reach
             theirs = [RunningCurve.from_json(policy.direction, curves.get(policy.metric, ())) for curves in others]
-            reason = should_stop_trial(policy, own, theirs, own.reach)
+            step = evaluation_step(policy, own, theirs, self._evaluated[number])
+            if step is None:
+                continue
+            self._evaluated[number] = step
+            reason = should_stop_trial(policy, own, theirs, step)
             if reason is not None:
                 return reason
         return None

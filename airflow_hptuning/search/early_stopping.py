@@ -255,6 +255,25 @@ def goal_reached(goals: Iterable[Goal], metric: str, value: float | None) -> Goa
     return next((g for g in goals if g.metric == metric and g.direction.reached(value, g.value)), None)
 
 
+def evaluation_step(policy: Policy, own: RunningCurve, others: Iterable[RunningCurve], previous: float) -> float | None:
+    """Return the step at which a trial is to be judged now, or None if no evaluation is due.
+
+    That is its last step, or, if it is ahead, the last one that ``min_trials`` others have come to: of trials that run
+    side by side, one that is always a little ahead would else never be judged.
+
+    Args:
+        policy: The policy.
+        own: Curve of the trial.
+        others: Curves of the other trials, as far as they are known.
+        previous: The step of the last evaluation, at first 0.
+    """
+    reached = sorted((other.reach for other in others), reverse=True)
+    if len(reached) < policy.min_trials:
+        return None
+    step = min(own.reach, *reached[: policy.min_trials])
+    return step if policy.is_due(previous, step) else None
+
+
 def should_stop_trial(policy: Policy, own: RunningCurve, others: Iterable[RunningCurve], step: float) -> str | None:
     """Say why a trial should end at a step, or None if it should go on.
 

@@ -420,6 +420,21 @@ def test_policy_ends_one_trial_and_not_the_sweep(sweep: Sweep) -> None:
     assert sweep.skipped() == set()
 
 
+def test_policy_judges_a_trial_that_is_always_ahead(sweep: Sweep) -> None:
+    """Trials side by side: the hopeless one reports first each time, and ends by what the others had come to."""
+    rules = StoppingRules(policies=(Policy("loss", Direction.MINIMIZE, evaluation_interval=2, min_trials=3),))
+    *others, hopeless = [sweep.watch(trial, rules) for trial in range(4)]
+    verdicts = []
+    for step in range(1, 5):
+        for watch, value in [(hopeless, 50.0), *((other, 1.0) for other in others)]:
+            watch.observe(loss(value, step))
+            verdicts.append(watch.check())
+        sweep.wait()
+    assert [verdict for verdict in verdicts if verdict] == [
+        "median policy: loss at step 2 was 50 at best, worse than the median of 3 other trials (1)"
+    ]
+
+
 def test_comparing_takes_a_small_part_of_a_trials_time(sweep: Sweep, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where the curves of all trials take two seconds to read, they are read every forty."""
     slow = SlowRun(states=sweep.run.states, clock=sweep.clock)

@@ -20,6 +20,7 @@ from airflow_hptuning.search.early_stopping import (
     StopCause,
     StopReason,
     budget_exhausted,
+    evaluation_step,
     goal_reached,
     should_stop_trial,
     without_improvement,
@@ -133,6 +134,27 @@ def test_only_trials_that_came_as_far_are_compared(kind: PolicyKind) -> None:
     assert should_stop_trial(policy, own, [*ahead, *behind], 3) is None
     assert should_stop_trial(policy, own, [*ahead, curve(1, 2, 3), *behind], 3) is not None
     assert should_stop_trial(policy, own, [*ahead, *behind], 2) is not None
+
+
+@pytest.mark.parametrize(
+    ("own", "others", "previous", "step"),
+    [
+        (6, (6, 7, 8), 0, 6),  # level with the others
+        (6, (4, 4, 5), 0, 4),  # ahead of them: judged where they are
+        (6, (4, 4, 5), 4, None),  # once
+        (7, (5, 6, 6), 4, None),  # not before two of them have come to the next even step
+        (8, (6, 7, 8), 4, 6),
+        (6, (4, 9), 0, None),  # too few others
+        (1, (9, 9, 9), 0, None),  # before the first evaluation
+    ],
+)
+def test_a_trial_that_is_ahead_is_judged_where_the_others_are(
+    own: int, others: tuple[int, ...], previous: float, step: float | None
+) -> None:
+    """Trials side by side are compared, whichever of them is a report ahead."""
+    policy = Policy("loss", evaluation_interval=2, min_trials=3)
+    curves = [curve(*[1.0] * length) for length in others]
+    assert evaluation_step(policy, curve(*[1.0] * own), curves, previous) == step
 
 
 def test_a_trial_resumed_later_is_not_compared_with_its_beginning() -> None:

@@ -9,6 +9,7 @@ rest.
 from __future__ import annotations
 
 import asyncio
+import time
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +44,14 @@ LIVE_METRICS = "metrics"
 """Key of the XCom with the latest metrics of a running trial."""
 
 _FOR_EVER = 3600.0
+
+RESUME_AFTER = 8.0
+"""Seconds from the start of a trigger before it sends its task back to a worker.
+
+The worker that started the pod may report up to five seconds late that its task has been deferred. Airflow's scheduler
+takes that report for the end of a task which is queued again by then, and fails it: without a retry's delay, a line in
+its log, or a reason.
+"""
 
 
 @lru_cache(maxsize=64)
@@ -146,6 +155,7 @@ class PodTrialTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Yield one event: how the trial ended."""
+        began = time.monotonic()
         job = PodJob(**self.job)
         board = TriggerBoard(job.dag_id, job.run_id, job.task_id, job.map_index, self.pairs)
         watch = job.stop_watch(board, self.log)
@@ -157,6 +167,7 @@ class PodTrialTrigger(BaseTrigger):
         try:
             record = await job.watch(client, watch, self.log, publish)
             if not self._is_done(record, watch, board):
+                await asyncio.sleep(max(0.0, began + RESUME_AFTER - time.monotonic()))
                 event = {"record": record.to_json(), "pod": job.pod, "namespace": job.namespace}
                 yield TriggerEvent(event)  # type: ignore[no-untyped-call]  # as above
                 return

@@ -119,6 +119,7 @@ class PodWatch:
         self._tail = Tail()
         self._splitter = LineSplitter()
         self._pod: pod_status.Pod = {}
+        self._started_at: float | None = None
         self._watched_since = time.time()
         self._stop_at = time.monotonic()
         self._stopped: str | None = None
@@ -132,7 +133,7 @@ class PodWatch:
     @property
     def has_started(self) -> bool:
         """Whether the trial's container has ever run."""
-        return pod_status.started_at(self._pod) is not None
+        return self._started_at is not None
 
     @property
     def summary(self) -> str:
@@ -296,7 +297,7 @@ class PodWatch:
         return self._stopped is not None
 
     def _out_of_time(self) -> bool:
-        started = pod_status.started_at(self._pod)
+        started = self._started_at
         self._timed_out = self._timeout is not None and started is not None and time.time() > started + self._timeout
         return self._timed_out
 
@@ -330,6 +331,8 @@ class PodWatch:
         pod: pod_status.Pod | None = await self._patiently(self._client.read)
         if pod is not None:
             self._pod = pod
+            # Kept: the status of a pod that is being deleted may say again that its container is yet to be made.
+            self._started_at = pod_status.started_at(pod) or self._started_at
         return pod
 
     async def _events(self) -> Sequence[dict[str, Any]]:
@@ -352,7 +355,7 @@ class PodWatch:
 
     def _outcome(self, failure: Failure | None) -> Outcome:
         ended = pod_status.terminated(self._pod, self._max_restarts) or {}
-        started = pod_status.started_at(self._pod)
+        started = self._started_at
         finished = pod_status.seconds(ended.get("finishedAt")) or time.time()
         told = self._is_told_to_end()
         return Outcome(

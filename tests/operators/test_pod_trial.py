@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
+from types import SimpleNamespace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 from airflow.sdk.execution_time import task_runner
+from airflow.triggers.base import TaskSuccessEvent
 
 from airflow_hptuning import build_dag, load_spec
+from airflow_hptuning.operators import pod_trigger
 from airflow_hptuning.operators.pod_board import TriggerBoard, _Known
 from airflow_hptuning.operators.pod_trial import RECORD, PodTrialOperator
 from airflow_hptuning.operators.pod_trigger import PodJob, PodTrialTrigger
 from airflow_hptuning.operators.stopping import MARKER, NO_STOP
 from airflow_hptuning.operators.sweep import Sweep
 from airflow_hptuning.search.early_stopping import StopCause, StopReason
-from airflow_hptuning.trials import Suggestion, TrialRecord, TrialState
+from airflow_hptuning.trials import Failure, FailureClass, Suggestion, TrialRecord, TrialState
 from tests.fakes import FakeRun, FakeStateStore
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from airflow.triggers.base import TriggerEvent
 
 TEXT = """
 version: 1
@@ -135,6 +141,51 @@ def test_a_trigger_is_rebuilt_from_plain_values() -> None:
     assert again.serialize() == (path, arguments)
     assert PodJob(**again.job) == job
     assert again.pairs == PAIRS
+
+
+class FakeWatch:
+    """Ends at once with a given failure, or well."""
+
+    def __init__(self, failure: Failure | None) -> None:
+        state = TrialState.FAILED if failure else TrialState.SUCCEEDED
+        self.record = TrialRecord(7, {"x": 3}, state, failure=failure, started=1.0, ended=2.0)
+
+    async def watch(self, *_: Any) -> TrialRecord:
+        """Return the record; in place of ``PodJob.watch``."""
+        return self.record
+
+
+@pytest.mark.parametrize("failure", [None, Failure(FailureClass.USER_CODE, "exit code 3")], ids=["well", "failed"])
+def test_a_task_does_not_go_back_before_its_worker_has_reported(
+    run: FakeRun, monkeypatch: pytest.MonkeyPatch, failure: Failure | None
+) -> None:
+    """Airflow fails a task that is queued again before it knows of the deferral; one that ends well is not queued."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    watched = FakeWatch(failure)
+    monkeypatch.setattr(PodJob, "watch", watched.watch)
+    monkeypatch.setattr(pod_trigger, "_mark", watched.watch)
+    monkeypatch.setattr(pod_trigger, "asyncio", SimpleNamespace(sleep=sleep))
+    job = PodJob(TEXT, "sweep", "run", "trial", 3, SUGGESTION.to_json(), 1, "pod", "tuning", "gpu_cluster", 1.5)
+    trigger = PodTrialTrigger.of(job, PAIRS)
+
+    async def first_event() -> TriggerEvent:
+        async for event in trigger.run():
+            return event
+        raise AssertionError("no event")
+
+    event = asyncio.run(first_event())
+    assert run.xcoms["trial", 3, "return_value"] == watched.record.to_json()
+    if failure is None:
+        assert isinstance(event, TaskSuccessEvent)
+        assert slept == []
+    else:
+        assert event.payload["record"] == watched.record.to_json()
+        assert len(slept) == 1
+        assert pod_trigger.RESUME_AFTER - 2 < slept[0] <= pod_trigger.RESUME_AFTER
 
 
 def board(map_index: int = 0) -> TriggerBoard:

@@ -181,6 +181,14 @@ def test_a_trial_that_is_stopped_before_it_starts_never_ran() -> None:
     assert len(fake.deleted) == 1
 
 
+def test_a_trial_has_run_whatever_its_status_says_later() -> None:
+    """A kubelet that is busy deleting a pod may call its container one that is yet to be made."""
+    fake = FakePod(states=[RUNNING], logs=[[b"loss=1\n"]], after_delete=pod(waiting("ContainerCreating")))
+    seen = Watched(fake, should_stop=lambda: "goal reached")
+    assert (seen.outcome.stopped, seen.watch.has_started, seen.lines) == ("goal reached", True, ["loss=1"])
+    assert seen.outcome.started == Watched(FakePod()).outcome.started
+
+
 def test_time_is_up() -> None:
     """Counted from the start of the container, not of the watch."""
     fake = FakePod(states=[RUNNING])

@@ -277,13 +277,15 @@ def evaluation_step(policy: Policy, own: RunningCurve, others: Iterable[RunningC
 def should_stop_trial(policy: Policy, own: RunningCurve, others: Iterable[RunningCurve], step: float) -> str | None:
     """Say why a trial should end at a step, or None if it should go on.
 
+    The trial's best value of all counts, also where it has come further than the step: one that has caught up goes on.
+
     Args:
         policy: The policy.
         own: Curve of the trial.
         others: Curves of the other trials; those that have not come to the step are left out.
         step: The step of the evaluation.
     """
-    mine = own.at(step)
+    mine = own.points[-1] if own.at(step) else None
     comparable = [point for point in (other.at(step) for other in others) if point is not None]
     if mine is None or len(comparable) < policy.min_trials:
         return None
@@ -304,8 +306,8 @@ def should_stop_trial(policy: Policy, own: RunningCurve, others: Iterable[Runnin
         return None
     shown = "nothing" if mine.best is None else f"{mine.best:g}"
     return (
-        f"{policy.kind} policy: {policy.metric} at step {step:g} was {shown} at best,"
-        f" worse than the {policy.kind} of {len(comparable)} other trials ({sign * limit:g})"
+        f"{policy.kind} policy: {policy.metric} was {shown} at best, worse than the {policy.kind} of"
+        f" {len(comparable)} other trials at step {step:g} ({sign * limit:g})"
     )
 
 
@@ -317,8 +319,8 @@ def _truncated(policy: Policy, best: float, others: Sequence[float], step: float
     if better < trials - ended:
         return None
     return (
-        f"truncation policy: {policy.metric} at step {step:g} was among the worst {policy.percent:g} % of"
-        f" {trials} trials"
+        f"truncation policy: {policy.metric} was among the worst {policy.percent:g} % of {trials} trials"
+        f" at step {step:g}"
     )
 
 

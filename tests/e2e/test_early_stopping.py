@@ -245,7 +245,7 @@ def test_a_policy_ends_the_hopeless_trial_only(live: LiveAirflow) -> None:
     assert state == "success"
     records = all_records(live, "stop_policy", run_id)
     assert records[3]["state"] == "stopped"
-    assert records[3]["note"].startswith("median policy: loss at step")
+    assert records[3]["note"].startswith("median policy: loss was 50 at best")
     assert records[0]["state"] == "succeeded"
     assert live.xcom("stop_policy", run_id, "collect")["stop"] is None
 

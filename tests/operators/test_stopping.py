@@ -414,7 +414,7 @@ def test_policy_ends_one_trial_and_not_the_sweep(sweep: Sweep) -> None:
     assert hopeless.check() is None, "nor so soon"
     sweep.wait()
     assert hopeless.check() == (
-        "median policy: loss at step 2 was 0.8 at best, worse than the median of 5 other trials (0.5)"
+        "median policy: loss was 0.8 at best, worse than the median of 5 other trials at step 2 (0.5)"
     )
     assert sweep.marker() is None
     assert sweep.skipped() == set()
@@ -431,7 +431,7 @@ def test_policy_judges_a_trial_that_is_always_ahead(sweep: Sweep) -> None:
             verdicts.append(watch.check())
         sweep.wait()
     assert [verdict for verdict in verdicts if verdict] == [
-        "median policy: loss at step 2 was 50 at best, worse than the median of 3 other trials (1)"
+        "median policy: loss was 50 at best, worse than the median of 3 other trials at step 2 (1)"
     ]
 
 

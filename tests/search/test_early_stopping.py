@@ -95,7 +95,7 @@ def test_policies_minimise_too() -> None:
     policy = Policy("loss", MINIMIZE)
     assert should_stop_trial(policy, curve(3.0, direction=MINIMIZE), others, 1) is None
     text = should_stop_trial(policy, curve(3.1, direction=MINIMIZE), others, 1)
-    assert text == "median policy: loss at step 1 was 3.1 at best, worse than the median of 5 other trials (3)"
+    assert text == "median policy: loss was 3.1 at best, worse than the median of 5 other trials at step 1 (3)"
 
 
 @pytest.mark.parametrize(
@@ -155,6 +155,15 @@ def test_a_trial_that_is_ahead_is_judged_where_the_others_are(
     policy = Policy("loss", evaluation_interval=2, min_trials=3)
     curves = [curve(*[1.0] * length) for length in others]
     assert evaluation_step(policy, curve(*[1.0] * own), curves, previous) == step
+
+
+@pytest.mark.parametrize("kind", PolicyKind)
+def test_a_trial_that_has_caught_up_goes_on(kind: PolicyKind) -> None:
+    """It began badly, but is further than the others now, and better than they were."""
+    policy = Policy("accuracy", kind=kind, percent=50, min_trials=3)
+    others = [curve(0.5, 0.6) for _ in range(3)]
+    assert should_stop_trial(policy, curve(0.1, 0.2, 0.7), others, 2) is None
+    assert should_stop_trial(policy, curve(0.1, 0.2, 0.3), others, 2) is not None
 
 
 def test_a_trial_resumed_later_is_not_compared_with_its_beginning() -> None:

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import sys
 from typing import TYPE_CHECKING, Any
 
 from airflow_hptuning.errors import PolyaxonfileError, Problem, Severity
-from airflow_hptuning.planning import describe
+from airflow_hptuning.plan_report import describe
 from airflow_hptuning.polyaxonfile.parser import find_problems, load_spec
 
 if TYPE_CHECKING:
@@ -56,18 +57,23 @@ def show_plan(args: argparse.Namespace) -> int:
             print(error, file=sys.stderr)
         return 1
     if args.output == "json":
-        _print_json(describe(spec))
+        _print_json(describe(spec, runner=args.runner))
     else:
-        print("\n".join(plan_text(spec)))
+        print("\n".join(plan_text(spec, runner=args.runner)))
     return 0
 
 
-def plan_text(spec: SweepSpec) -> list[str]:
-    """Return the lines of a sweep's plan for people."""
-    shape = describe(spec)
+def plan_text(spec: SweepSpec, *, runner: str | None = None) -> list[str]:
+    """Return the lines of a sweep's plan for people.
+
+    Args:
+        spec: The sweep.
+        runner: Where trials run, unless the file says so.
+    """
+    shape = describe(spec, runner=runner)
     headline = (
         f"{shape['dag_id']}: {shape['search']} search, {shape['trials']} trials,"
-        f" {shape['concurrency']} at once, {shape['tasks']} tasks in Airflow"
+        f" {shape['concurrency']} at once, {shape['tasks']} tasks in Airflow ({shape['runner']} runner)"
     )
     lines = [
         headline,
@@ -166,9 +172,17 @@ def _arguments(command: str) -> list[tuple[tuple[str, ...], dict[str, Any]]]:
         ("-o", "--output"),
         {"choices": ("text", "json"), "default": "text", "help": "text or json"},
     )
+    runner: tuple[tuple[str, ...], dict[str, Any]] = (
+        ("--runner",),
+        {
+            "choices": ("local", "kubernetes"),
+            "default": os.environ.get("AIRFLOW__HPTUNING__DEFAULT_RUNNER"),
+            "help": "where trials run, unless the file says so",
+        },
+    )
     return {
         "validate": [(("files",), {"nargs": "+", "help": "polyaxonfiles", "metavar": "FILE"}), output],
-        "plan": [(("file",), {"help": "a polyaxonfile", "metavar": "FILE"}), output],
+        "plan": [(("file",), {"help": "a polyaxonfile", "metavar": "FILE"}), runner, output],
         "schema": [],
     }[command]
 

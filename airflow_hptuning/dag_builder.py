@@ -15,7 +15,7 @@ from airflow.timetables.trigger import CronTriggerTimetable
 
 from airflow_hptuning.errors import PolyaxonfileError, Problem, Severity
 from airflow_hptuning.operators.sweep import Sweep
-from airflow_hptuning.planning import MAX_MAP_LENGTH, SweepPlan, plan
+from airflow_hptuning.planning import DEFAULT_RUNNER, MAX_MAP_LENGTH, SweepPlan, plan
 from airflow_hptuning.polyaxonfile.parser import load_spec
 from airflow_hptuning.polyaxonfile.spec import SweepSpec
 from airflow_hptuning.task_graphs import SweepTasks, is_spread
@@ -47,14 +47,14 @@ def build_dag(source: SweepSpec | str | os.PathLike[str], *, keep_fileloc: bool 
     spec = source if isinstance(source, SweepSpec) else load_spec(source)
     _check_supported(spec)
     longest = conf.getint("core", "max_map_length", fallback=MAX_MAP_LENGTH)
-    shape = plan(spec, max_map_length=longest)
+    shape = plan(spec, runner=runner_of(spec), max_map_length=longest)
     dag = (_KeepsFileloc if keep_fileloc else DAG)(**_dag_arguments(spec, shape))
     if spec.path:
         dag.fileloc = str(spec.path)
     # For the importer, which hands them to Airflow.
     dag.polyaxonfile_warnings = spec.warnings  # type: ignore[attr-defined]
     with dag:
-        SweepTasks(Sweep(shape.dag_id, spec), shape, longest, runner_of(spec)).add()
+        SweepTasks(Sweep(shape.dag_id, spec), shape, longest).add()
     return dag
 
 
@@ -94,7 +94,7 @@ def _check_supported(spec: SweepSpec) -> None:
 
 def runner_of(spec: SweepSpec) -> str:
     """Return the runner of a sweep: its own, or Airflow's ``[hptuning] default_runner``."""
-    return spec.airflow.runner or conf.get("hptuning", "default_runner", fallback="kubernetes")
+    return spec.airflow.runner or conf.get("hptuning", "default_runner", fallback=DEFAULT_RUNNER)
 
 
 def _dag_arguments(spec: SweepSpec, shape: SweepPlan) -> dict[str, Any]:

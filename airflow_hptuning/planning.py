@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import math
 import re
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, assert_never
 
@@ -29,23 +28,18 @@ from airflow_hptuning.search.early_stopping import Budget, Goal, Policy, PolicyK
 from airflow_hptuning.search.grid_search import GridSearch
 from airflow_hptuning.search.hyperband import Bracket, Hyperband, Rung
 from airflow_hptuning.search.random_search import RandomSearch
-from airflow_hptuning.search.simulation import critical_path, makespan
 from airflow_hptuning.trials import ActiveTrial, CompletedTrial, FailureClass, Metric, Params, TrialState
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from airflow_hptuning.search.base import SearchAlgorithm
-    from airflow_hptuning.space.parameters import Parameter
 
 MAX_MAP_LENGTH = 1024
 """Airflow's default of ``[core] max_map_length``: the longest list that a task may hand to a mapped one."""
 
-SHOWN_CONFIGS = 1000
-"""How many configs a plan lists."""
-
-SHOWN_VALUES = 1000
-"""How many values of one parameter a plan lists."""
+DEFAULT_RUNNER = "kubernetes"
+"""Where trials run when neither the file nor Airflow's ``[hptuning] default_runner`` says so."""
 
 
 @frozen
@@ -74,7 +68,8 @@ class SweepPlan:
         brackets: Brackets of Hyperband, deepest first; empty for the others.
         initial: Size of the initial design (Bayesian optimisation), else 0.
         iterations: Model-based trials after it (Bayesian optimisation), else 0.
-        build: Whether a build task comes first.
+        runner: ``local`` or ``kubernetes``.
+        build: Whether a build task comes first; pods run the build steps themselves, unless they make an image.
         max_map_length: The longest list that a task may hand to a mapped one.
     """
 
@@ -86,16 +81,17 @@ class SweepPlan:
     brackets: tuple[Bracket, ...] = ()
     initial: int = 0
     iterations: int = 0
+    runner: str = DEFAULT_RUNNER
     build: bool = False
     max_map_length: int = MAX_MAP_LENGTH
 
     @property
     def tasks(self) -> int:
-        """How many task instances Airflow will schedule: trials, and the tasks that suggest, halve and collect."""
+        """How many task instances Airflow will schedule: trials, and what builds, suggests, halves, collects, reaps."""
         halvings = sum(len(bracket.rungs) - 1 for bracket in self.brackets)
         suggestions = len(self.batches) + self.iterations
         suggestions += sum(self._rung_suggestions(rung) for bracket in self.brackets for rung in bracket.rungs)
-        return self.trials + suggestions + halvings + int(self.build) + 1
+        return self.trials + suggestions + halvings + int(self.build) + 1 + int(self.runner == "kubernetes")
 
     def _rung_suggestions(self, rung: Rung) -> int:
         # The halving before a later rung suggests its trials, if they fit into one list.
@@ -171,19 +167,22 @@ def _bayesian(spec: SweepSpec, settings: BayesianSpec, seed: int | str) -> Searc
     )
 
 
-def plan(spec: SweepSpec, *, max_map_length: int = MAX_MAP_LENGTH) -> SweepPlan:
+def plan(spec: SweepSpec, *, runner: str | None = None, max_map_length: int = MAX_MAP_LENGTH) -> SweepPlan:
     """Return what a sweep will run.
 
     Args:
         spec: The sweep.
+        runner: Where trials run, unless the file says so; None takes the default.
         max_map_length: Airflow's ``[core] max_map_length``; longer searches are split into batches.
     """
-    settings = spec.algorithm
+    settings, runner = spec.algorithm, spec.airflow.runner or runner or DEFAULT_RUNNER
+    builds_once = runner == "local" or spec.airflow.build.mode == "image"
     common: dict[str, Any] = {
         "dag_id": dag_id_of(spec),
         "search": spec.search,
         "concurrency": spec.concurrency,
-        "build": bool(spec.build and spec.build.build_steps),
+        "runner": runner,
+        "build": bool(spec.build and spec.build.build_steps) and builds_once,
         "max_map_length": max_map_length,
     }
     if isinstance(settings, BayesianSpec):
@@ -292,69 +291,6 @@ def common_settings(spec: SweepSpec, theirs: EnvironmentSpec | None, image: str)
         priority_class=ours.priority_class,
         image_pull_secrets=theirs.image_pull_secrets or (),
     )
-
-
-def describe(spec: SweepSpec) -> dict[str, Any]:
-    """Return the plan of a sweep as the command line prints it with ``--output json``; the shape is stable."""
-    shape = plan(spec)
-    return {
-        "dag_id": shape.dag_id,
-        "search": shape.search,
-        "trials": shape.trials,
-        "concurrency": shape.concurrency,
-        "parameters": [_describe_parameter(parameter) for parameter in spec.space.parameters],
-        "configs": _configs(spec),
-        "brackets": [
-            {
-                "bracket": bracket.bracket,
-                "rungs": [
-                    {"rung": rung.rung, "trials": rung.trials, "resource": rung.resource} for rung in bracket.rungs
-                ],
-            }
-            for bracket in shape.brackets
-        ],
-        "cost": _cost(shape, resume=resumes(spec)),
-        "iterations": shape.iterations,
-        "tasks": shape.tasks,
-        "warnings": [str(problem) for problem in spec.warnings],
-    }
-
-
-def _cost(shape: SweepPlan, *, resume: bool) -> dict[str, float] | None:
-    """What Hyperband's trials cost and how long they take, in units of the resource."""
-    if not shape.brackets:
-        return None
-    slots = shape.concurrency
-    path = critical_path(shape.brackets, resume=resume)
-    return {
-        "resource": path.work,
-        "longest_chain": path.chain,
-        "bound": path.bound(slots),
-        "side_by_side": makespan(shape.brackets, slots, resume=resume),
-        "one_by_one": makespan(shape.brackets, slots, sequential=True, resume=resume),
-    }
-
-
-def _describe_parameter(parameter: Parameter) -> dict[str, Any]:
-    values = None if parameter.size is None else list(islice(parameter.values(), SHOWN_VALUES))
-    return {
-        "name": parameter.name,
-        "kind": parameter.kind,
-        "size": parameter.size,
-        "values": values,
-        "low": parameter.low,
-        "high": parameter.high,
-        "scale": parameter.scale,
-    }
-
-
-def _configs(spec: SweepSpec) -> list[dict[str, Any]]:
-    """The configs that are known before the run: those of a grid, and of a random search with a seed."""
-    if spec.search == "grid" or (spec.search == "random" and spec.seed is not None):
-        algorithm = algorithm_of(spec, seed=0)
-        if isinstance(algorithm, (GridSearch, RandomSearch)):
-            return [dict(suggestion.params) for suggestion in algorithm.suggestions(0, SHOWN_CONFIGS)]
-    return []
 
 
 def suggest(spec: SweepSpec, trials: Sequence[Mapping[str, Any]], n: int = 1) -> list[dict[str, Any]]:

@@ -56,7 +56,6 @@ class SweepTasks:
         sweep: The sweep.
         shape: Its plan.
         max_map_length: The longest list that a task may hand to a mapped one.
-        runner: ``local`` or ``kubernetes``.
         pairs: Id of each task that suggests, with the id of the mapped task of its trials.
         trials: All mapped trial tasks.
     """
@@ -64,7 +63,6 @@ class SweepTasks:
     sweep: Sweep
     shape: SweepPlan
     max_map_length: int
-    runner: str
     pairs: list[tuple[str, str]] = field(factory=list)
     trials: list[MappedOperator] = field(factory=list)
     build: BaseOperator | None = None
@@ -88,21 +86,19 @@ class SweepTasks:
         )
         self.trials >> collect
         collect.dag.add_result(collect.output)
-        if self.runner == "kubernetes":
+        if self.shape.runner == "kubernetes":
             # A teardown: it runs however the run ends, and does not decide how.
             reap = ReapOperator(task_id="reap", sweep=self.sweep, retries=2)
             collect >> reap.as_teardown()
 
     def _build(self) -> BaseOperator | None:
         """The task that runs the build steps once; on Kubernetes the trials run them unless they make an image."""
-        if self.shape.build and self.runner == "local":
+        if not self.shape.build:
+            return None
+        if self.shape.runner == "local":
             return BuildEnvironmentOperator(task_id="build", sweep=self.sweep)
-        if self.shape.build and self.sweep.spec.airflow.build.mode == "image":
-            delay = self.sweep.spec.airflow.trial.retry_delay
-            return BuildImageOperator(
-                task_id="build", sweep=self.sweep, retries=INFRASTRUCTURE_RETRIES, retry_delay=delay
-            )
-        return None
+        delay = self.sweep.spec.airflow.trial.retry_delay
+        return BuildImageOperator(task_id="build", sweep=self.sweep, retries=INFRASTRUCTURE_RETRIES, retry_delay=delay)
 
     def _batches(self) -> list[BaseOperator]:
         """Suggest → trials, once for every list that Airflow can map over; returns the tasks that suggest."""
@@ -218,7 +214,7 @@ class SweepTasks:
         settings = spec.airflow.trial
         operator: type[TrialOperator] = LocalTrialOperator
         watching: dict[str, Any] = {}
-        if self.runner == "kubernetes":
+        if self.shape.runner == "kubernetes":
             operator = PodTrialOperator
             # What holds trials of several mapped tasks to the concurrency in a shared pool counts no deferred tasks.
             shares = bool(spec.airflow.pool) and is_spread(self.shape)

@@ -82,10 +82,25 @@ def test_a_missing_file_is_a_problem(tmp_path: Path, capsys: pytest.CaptureFixtu
 
 def test_plan_shows_parameters_and_configs(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
     """A grid's plan lists its configs."""
-    assert main(["plan", files["good"]]) == 0
+    assert main(["plan", files["good"], "--runner", "local"]) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "good: grid search, 6 trials, 1 at once, 8 tasks in Airflow"
+    assert lines[0] == "good: grid search, 6 trials, 1 at once, 8 tasks in Airflow (local runner)"
     assert any(line.split() == ["1", "0.001", "tanh"] for line in lines)
+
+
+def test_plan_counts_the_tasks_of_the_runner(
+    files: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Pods unless told otherwise, by the command or by Airflow's setting in the environment."""
+    counts = {}
+    for setting in ("local", None):
+        monkeypatch.delenv("AIRFLOW__HPTUNING__DEFAULT_RUNNER", raising=False)
+        if setting:
+            monkeypatch.setenv("AIRFLOW__HPTUNING__DEFAULT_RUNNER", setting)
+        assert main(["plan", files["good"], "-o", "json"]) == 0
+        shape = json.loads(capsys.readouterr().out)
+        counts[shape["runner"]] = shape["tasks"]
+    assert counts == {"local": 8, "kubernetes": 9}
 
 
 def test_plan_prints_the_rung_table(files: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:

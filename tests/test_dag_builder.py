@@ -83,11 +83,17 @@ def test_structure(name: str) -> None:
     assert found == path.read_text()
 
 
-@pytest.mark.parametrize("text", [GRID, BUILT, LARGE, HYPERBAND, HYPERBAND.replace("max_iter: 9", "max_iter: 2000")])
+@pytest.mark.parametrize(
+    "text", [GRID, BUILT, LARGE, HYPERBAND, HYPERBAND.replace("max_iter: 9", "max_iter: 2000"), BO]
+)
 def test_plan_counts_the_tasks_of_the_dag(text: str) -> None:
     """What ``plan`` announces is what Airflow will schedule: the trials, and every task that is not mapped."""
-    planned = plan(load_spec(text))
-    assert planned.tasks - planned.trials == sum(not task.is_mapped for task in build_dag(text).tasks)
+    for runner in ("local", "kubernetes"):
+        on_runner = text.replace("airflow: {", f"airflow: {{runner: {runner}, ")
+        if "build:" not in text:
+            on_runner += "build: {image: python}\n"
+        planned = plan(load_spec(on_runner))
+        assert planned.tasks - planned.trials == sum(not task.is_mapped for task in build_dag(on_runner).tasks)
 
 
 def test_serialisation_is_deterministic() -> None:

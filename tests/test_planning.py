@@ -9,7 +9,8 @@ import pytest
 from attrs import evolve
 
 from airflow_hptuning import load_spec, plan, suggest
-from airflow_hptuning.planning import Batch, algorithm_of, dag_id_of, describe
+from airflow_hptuning.plan_report import describe
+from airflow_hptuning.planning import Batch, algorithm_of, dag_id_of
 
 if TYPE_CHECKING:
     from airflow_hptuning.polyaxonfile.spec import SweepSpec
@@ -34,8 +35,10 @@ def sweep(hptuning: str, extra: str = OBJECTIVE) -> SweepSpec:
 )
 def test_counts(hptuning: str, search: str, trials: int, tasks: int) -> None:
     """The number of trials and of task instances is known before the run."""
-    shape = plan(sweep(hptuning))
+    shape = plan(sweep(hptuning), runner="local")
     assert (shape.search, shape.trials, shape.tasks) == (search, trials, tasks)
+    assert plan(sweep(hptuning)).tasks == tasks + 1, "pods need a task that reaps what is left of them"
+    assert plan(sweep(hptuning, "airflow: {runner: local}")).tasks == tasks, "the file's own word counts"
 
 
 def test_hyperband_of_the_documentation_has_206_trials() -> None:
@@ -109,6 +112,7 @@ def test_describe_is_plain_json_of_a_stable_shape() -> None:
         "search",
         "trials",
         "concurrency",
+        "runner",
         "parameters",
         "configs",
         "brackets",

@@ -206,7 +206,14 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run ``airflow-hptuning``; return the exit code."""
     args = parser().parse_args(argv)
     action: Callable[[argparse.Namespace], int] = args.action
-    return action(args)
+    try:
+        status = action(args)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read this, such as `head`, has seen enough. Python flushes once more at its end, to nowhere then.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    return status
 
 
 def get_cli_commands() -> list[Any]:

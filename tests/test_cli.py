@@ -88,6 +88,23 @@ def test_plan_shows_parameters_and_configs(files: dict[str, str], capsys: pytest
     assert any(line.split() == ["1", "0.001", "tanh"] for line in lines)
 
 
+def test_a_reader_may_leave_early(files: dict[str, str]) -> None:
+    """``| head`` ends the command without a traceback."""
+    command = [
+        sys.executable,
+        "-c",
+        "import sys; from airflow_hptuning.cli import main; sys.exit(main())",
+        "plan",
+        files["good"],
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        errors = process.stderr.read()
+    assert (process.returncode, errors) == (1, b"")
+
+
 def test_plan_counts_the_tasks_of_the_runner(
     files: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -39,8 +39,8 @@ POOL_PREFIX = "hptuning__"
 INFRASTRUCTURE_RETRIES = 2
 """How often a trial is retried that failed through no fault of its own, where the file does not say."""
 
-SUGGEST_RETRY_DELAY = timedelta(seconds=5)
-"""A task that suggests depends on Airflow's own servers only."""
+SHORT_RETRY_DELAY = timedelta(seconds=5)
+"""A task that suggests depends on Airflow's own servers only, and one that reaps holds up the end of the run."""
 
 
 def is_spread(shape: SweepPlan) -> bool:
@@ -88,7 +88,9 @@ class SweepTasks:
         collect.dag.add_result(collect.output)
         if self.shape.runner == "kubernetes":
             # A teardown: it runs however the run ends, and does not decide how.
-            reap = ReapOperator(task_id="reap", sweep=self.sweep, retries=2)
+            reap = ReapOperator(
+                task_id="reap", sweep=self.sweep, retries=INFRASTRUCTURE_RETRIES, retry_delay=SHORT_RETRY_DELAY
+            )
             collect >> reap.as_teardown()
 
     def _build(self) -> BaseOperator | None:
@@ -129,7 +131,7 @@ class SweepTasks:
                     # One that was killed must not end the search.
                     trigger_rule=TriggerRule.ALL_DONE,
                     retries=INFRASTRUCTURE_RETRIES,
-                    retry_delay=SUGGEST_RETRY_DELAY,
+                    retry_delay=SHORT_RETRY_DELAY,
                 )
                 self._trials(suggest, group, priority=1)
             upstream >> suggest

@@ -15,8 +15,8 @@ if TYPE_CHECKING:
 
     from airflow_hptuning.operators.sweep import Sweep
 
-PATIENCE = 60.0
-"""Seconds to wait for pods to go."""
+PATIENCE = 240.0
+"""Seconds to wait for pods to go: a kubelet that could not pull an image took more than one minute."""
 
 
 class ReapOperator(BaseOperator):

@@ -54,7 +54,7 @@ def build_dag(source: SweepSpec | str | os.PathLike[str], *, keep_fileloc: bool 
     # For the importer, which hands them to Airflow.
     dag.polyaxonfile_warnings = spec.warnings  # type: ignore[attr-defined]
     with dag:
-        SweepTasks(Sweep(shape.dag_id, spec), shape, longest).add()
+        SweepTasks(Sweep(shape.dag_id, spec), shape).add()
     return dag
 
 

@@ -55,14 +55,12 @@ class SweepTasks:
     Attributes:
         sweep: The sweep.
         shape: Its plan.
-        max_map_length: The longest list that a task may hand to a mapped one.
         pairs: Id of each task that suggests, with the id of the mapped task of its trials.
         trials: All mapped trial tasks.
     """
 
     sweep: Sweep
     shape: SweepPlan
-    max_map_length: int
     pairs: list[tuple[str, str]] = field(factory=list)
     trials: list[MappedOperator] = field(factory=list)
     build: BaseOperator | None = None
@@ -145,7 +143,7 @@ class SweepTasks:
             sources: list[BaseOperator] = []
             for position, rung in enumerate(bracket.rungs):
                 with TaskGroup(f"rung_{rung.rung}") as group:
-                    if position == 0 or rung.trials > self.max_map_length:
+                    if position == 0 or rung.trials > self.shape.max_map_length:
                         sources = self._rung_sources(bracket, rung, group, halvings)
                     # Deeper brackets are longer chains, so theirs go first.
                     trials = [
@@ -164,8 +162,8 @@ class SweepTasks:
         self, bracket: Bracket, rung: Rung, group: TaskGroup, halvings: list[HalvingOperator]
     ) -> list[BaseOperator]:
         """The tasks that suggest a rung's trials: for the first rung, and for a rung too long for one list."""
-        parts = range(0, rung.trials, self.max_map_length)
-        previous = self.pairs[-_parts_before(bracket, rung, self.max_map_length) :] if halvings else []
+        parts = range(0, rung.trials, self.shape.max_map_length)
+        previous = self.pairs[-_parts_before(bracket, rung, self.shape.max_map_length) :] if halvings else []
         sources: list[BaseOperator] = []
         for part, first in enumerate(parts):
             suggest = SuggestRungOperator(
@@ -174,7 +172,7 @@ class SweepTasks:
                 bracket=bracket.bracket,
                 rung=rung.rung,
                 first=first,
-                count=self.max_map_length,
+                count=self.shape.max_map_length,
                 pairs=previous,
                 task_group=group,
             )
